@@ -1,0 +1,243 @@
+"""Settings of one running telemetry, and the only reader of the environment.
+
+A value is looked for in the arguments, then in `GENAPP_*` (the table `ENVIRONMENT`), then in the
+default. `OTEL_*` variables keep their OpenTelemetry meaning; the ones decided here are listed in
+`OtelEnvironment`, the rest is read by the SDK itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from otel_genapp.errors import ConfigError
+from otel_genapp.network import HostRule
+
+ENVS = ("dev", "preprod", "prod")
+SPAN_SOURCES = ("native", "contrib")
+LOCAL_HOSTS = "loopback,private"
+DEFAULT_STORE = "memory://"
+
+ENVIRONMENT: dict[str, str] = {
+    "app": "GENAPP_APP",
+    "env": "GENAPP_ENV",
+    "version": "GENAPP_VERSION",
+    "internal_auth": "GENAPP_INTERNAL_AUTH",
+    "store": "GENAPP_STORE",
+    "state_dir": "GENAPP_STATE_DIR",
+    "instance": "GENAPP_INSTANCE",
+    "trust_incoming": "GENAPP_TRUST_INCOMING",
+    "propagate_to": "GENAPP_PROPAGATE_TO",
+    "client_paths": "GENAPP_CLIENT_PATHS",
+    "fastapi_spans": "GENAPP_FASTAPI_SPANS",
+    "prometheus_auth": "GENAPP_PROMETHEUS_AUTH",
+    "session_limit": "GENAPP_SESSION_LIMIT",
+}
+"""Setting -> environment variable, all there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtelEnvironment:
+    """What this package decides from `OTEL_*` variables."""
+
+    disabled: bool = False
+    traces_endpoint: str = ""
+    metrics_endpoint: str = ""
+    traces_protocol: str = "http/protobuf"
+    metrics_protocol: str = "http/protobuf"
+    attribute_limit_set: bool = False
+    span_queue_size: int = 2048
+    excluded_system_metrics: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> OtelEnvironment:
+        def lookup(name: str) -> str:
+            return environ.get(name, "").strip()
+
+        def endpoint(signal: str) -> str:
+            if lookup(f"OTEL_{signal}_EXPORTER").lower() == "none":
+                return ""
+            own = lookup(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+            return own or lookup("OTEL_EXPORTER_OTLP_ENDPOINT")
+
+        def protocol(signal: str) -> str:
+            own = lookup(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL")
+            return own or lookup("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
+
+        return cls(
+            disabled=lookup("OTEL_SDK_DISABLED").lower() == "true",
+            traces_endpoint=endpoint("TRACES"),
+            metrics_endpoint=endpoint("METRICS"),
+            traces_protocol=protocol("TRACES"),
+            metrics_protocol=protocol("METRICS"),
+            attribute_limit_set=bool(
+                lookup("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT") or lookup("OTEL_ATTRIBUTE_COUNT_LIMIT")
+            ),
+            span_queue_size=_count(lookup("OTEL_BSP_MAX_QUEUE_SIZE"), otherwise=2048),
+            excluded_system_metrics=tuple(
+                pattern.strip()
+                for pattern in lookup("OTEL_PYTHON_SYSTEM_METRICS_EXCLUDED_METRICS").split(",")
+                if pattern.strip()
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything `init_telemetry` was told, checked. Equal settings mean the same telemetry.
+
+    Raises:
+        ConfigError: a value cannot work; the message names it and says what to write.
+    """
+
+    app: str
+    env: str = "dev"
+    version: str = ""
+    internal_auth: tuple[str, ...] = field(default=(), repr=False)
+    store: str = DEFAULT_STORE
+    state_dir: str = ""
+    instance: str = ""
+    trust_incoming: str = LOCAL_HOSTS
+    propagate_to: str = LOCAL_HOSTS
+    client_paths: tuple[str, ...] = ()
+    fastapi_spans: str = "native"
+    prometheus_auth: bool = False
+    session_limit: int = 10_000
+    otel: OtelEnvironment = field(default_factory=OtelEnvironment)
+
+    def __post_init__(self) -> None:
+        if not self.app or not self.app.strip() or len(self.app) > 128 or not self.app.isprintable():
+            raise ConfigError(
+                f"app must be 1 to 128 printable characters, got {self.app!r}; pass a name or set GENAPP_APP"
+            )
+        if self.env not in ENVS:
+            raise ConfigError(f"env must be one of {', '.join(ENVS)}, got {self.env!r}")
+        if self.fastapi_spans not in SPAN_SOURCES:
+            raise ConfigError(
+                f"fastapi_spans must be one of {', '.join(SPAN_SOURCES)}, got {self.fastapi_spans!r}"
+            )
+        if self.store != DEFAULT_STORE:
+            raise ConfigError(
+                f"store must be {DEFAULT_STORE}, got {_without_userinfo(self.store)!r}: "
+                "no other store is available in this version"
+            )
+        if self.session_limit < 1:
+            raise ConfigError(f"session_limit must be at least 1, got {self.session_limit}")
+        for token in self.internal_auth:
+            if not token or len(token.encode("utf-8", "surrogatepass")) > 1024:
+                raise ConfigError("internal_auth has an empty token or one over 1024 bytes")
+        for path in self.client_paths:
+            if not path.startswith("/"):
+                raise ConfigError(f"client_paths has {path!r}; a template starts with /")
+        for name in ("traces", "metrics"):
+            self._check_endpoint(name)
+        HostRule(self.trust_incoming, "trust_incoming")
+        HostRule(self.propagate_to, "propagate_to")
+
+    def _check_endpoint(self, signal: str) -> None:
+        endpoint = getattr(self.otel, f"{signal}_endpoint")
+        protocol = getattr(self.otel, f"{signal}_protocol")
+        variable = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT"
+        if not endpoint:
+            return
+        if protocol not in {"http/protobuf", "grpc"}:
+            raise ConfigError(f"OTLP protocol of {signal} must be http/protobuf or grpc, got {protocol!r}")
+        if protocol == "http/protobuf" and not endpoint.startswith(("http://", "https://")):
+            raise ConfigError(f"{variable} must be an http or https URL, got {_without_userinfo(endpoint)!r}")
+
+    def trust_rule(self) -> HostRule:
+        """The peers whose trace context and session id count."""
+        return HostRule(self.trust_incoming, "trust_incoming")
+
+    def propagate_rule(self) -> HostRule:
+        """The hosts that get our trace context, correlation and session ids."""
+        return HostRule(self.propagate_to, "propagate_to")
+
+
+def read_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Settings from the arguments given, the environment and the defaults, in that order.
+
+    `environ` is the process environment unless a mapping is given. Arguments that are `None`
+    count as not given.
+
+    Raises:
+        ConfigError: an unknown setting or a value that cannot work.
+    """
+    environ = os.environ if environ is None else environ
+    known = {item.name for item in fields(Settings)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ConfigError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    values: dict[str, Any] = {"otel": OtelEnvironment.read(environ)}
+    for setting, variable in ENVIRONMENT.items():
+        if given.get(setting) is not None:
+            values[setting] = _typed(setting, given[setting], setting)
+        elif environ.get(variable, "").strip():
+            values[setting] = _typed(setting, environ[variable].strip(), variable)
+    if "app" not in values:
+        raise ConfigError("app is missing; pass init_telemetry('my-app') or set GENAPP_APP")
+    return Settings(**values)
+
+
+def state_home(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Where state directories may live, best first: the XDG state home, then the temp directory."""
+    environ = os.environ if environ is None else environ
+    candidates = []
+    xdg = environ.get("XDG_STATE_HOME", "")
+    home = environ.get("HOME", "")
+    if xdg.startswith("/"):
+        candidates.append(Path(xdg) / "otel-genapp")
+    elif home.startswith("/"):
+        candidates.append(Path(home) / ".local" / "state" / "otel-genapp")
+    temp = environ.get("TMPDIR") or environ.get("TEMP") or "/tmp"  # noqa: S108 - checked by the state directory itself
+    uid = getattr(os, "getuid", lambda: "user")()
+    candidates.append(Path(temp) / f"otel-genapp-{uid}")
+    return tuple(candidates)
+
+
+def prefer_stable_http_conventions() -> None:
+    """Make OTel instrumentors emit today's HTTP conventions, unless the user chose otherwise.
+
+    They read the choice from the environment, once, when the first of them starts.
+    """
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+
+
+def _count(text: str, *, otherwise: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) <= 10**7 else otherwise
+
+
+def _typed(setting: str, value: Any, source: str) -> Any:
+    if setting in {"internal_auth", "client_paths"}:
+        parts = value.split(",") if isinstance(value, str) else tuple(value)
+        if not all(isinstance(part, str) for part in parts):
+            raise ConfigError(f"{source} must be text or a sequence of texts")
+        return tuple(part.strip() for part in parts if part.strip())
+    if setting == "session_limit":
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{source} must be a whole number, got {value!r}") from None
+    if setting == "prometheus_auth":
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in {"1", "true", "yes", "on"}:
+            return True
+        if str(value).lower() in {"0", "false", "no", "off"}:
+            return False
+        raise ConfigError(f"{source} must be true or false, got {value!r}")
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str):
+        raise ConfigError(f"{source} must be text, got {type(value).__name__}")
+    return value
+
+
+def _without_userinfo(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return scheme.rpartition("@")[2]
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"

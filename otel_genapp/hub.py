@@ -1,0 +1,107 @@
+"""The one slot through which producers reach the running telemetry.
+
+`bootstrap` fills it and empties it; capture code reads `hub.active` and does nothing while it is
+None. Producers see protocols only, never the metrics or pipeline packages behind them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Tracer
+
+from otel_genapp.config import Settings
+from otel_genapp.network import HostRule
+
+
+class Family(Protocol):
+    """One metric family, recorded by its label values in the order `semconv` lists them."""
+
+    def record(self, value: float, labels: tuple[str, ...], context: Context | None = None) -> None:
+        """Add to a counter or observe in a histogram; never raises."""
+
+    def announce(self, labels: tuple[str, ...]) -> None:
+        """Make a counter's series present with 0."""
+
+
+class Families(Protocol):
+    """The families capture code records itself; LLM families are folds of records."""
+
+    @property
+    def http_requests(self) -> Family: ...
+    @property
+    def http_duration(self) -> Family: ...
+    @property
+    def http_size(self) -> Family: ...
+    @property
+    def action_count(self) -> Family: ...
+    @property
+    def action_duration(self) -> Family: ...
+    @property
+    def action_size(self) -> Family: ...
+    @property
+    def errors(self) -> Family: ...
+
+
+@dataclass(slots=True)
+class Hub:
+    """What producers may use of one running telemetry."""
+
+    settings: Settings
+    families: Families
+    tracer: Tracer
+    trusted: HostRule
+    egress: HostRule
+    flush: Callable[[float], bool]
+    """Deliver what is pending within that many seconds; called at ASGI lifespan shutdown."""
+    prepared: set[int] = field(default_factory=set)
+    """ids of the web apps already prepared for spans."""
+    exchanges: set[Any] = field(default_factory=set)
+    """Outgoing requests begun and not ended, see `capture.client_exchange`."""
+    put_off: deque[Callable[[], None]] = field(default_factory=deque)
+    """Measurements that came up inside a garbage collection, see `capture.finalizers`."""
+    collecting_thread: int = 0
+    """The thread in which a garbage collection runs now; 0 for none."""
+
+
+active: Hub | None = None
+
+announced_actions: dict[str, None] = {}
+"""Names of decorated actions, in order: their series exist from the start with 0."""
+
+_lock = threading.Lock()
+
+
+def announce_action(name: str) -> None:
+    """Remember a decorated action's name and show its series at once when telemetry runs."""
+    with _lock:
+        announced_actions[name] = None
+    running = active
+    if running is not None:
+        show_actions(running, (name,))
+
+
+def show_actions(running: Hub, names: tuple[str, ...] | None = None) -> None:
+    """Make both statuses of the decorated actions present with 0."""
+    for name in tuple(announced_actions) if names is None else names:
+        for status in ("success", "fail"):
+            running.families.action_count.announce((name, status))
+
+
+def set_active(running: Any) -> None:
+    """Fill or empty the slot; `bootstrap` and the test kit only."""
+    global active  # noqa: PLW0603 - the one slot this module exists for
+    active = running
+
+
+def restart_in_child() -> None:
+    """A lock nobody holds and the actions' series again; for the child of a fork."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    if active is not None:
+        show_actions(active)

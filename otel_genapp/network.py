@@ -1,0 +1,104 @@
+"""Which hosts a rule names: the rule behind `trust_incoming` and `propagate_to`.
+
+A rule is a comma-separated list of `loopback`, `private`, `*` (everyone), CIDR blocks, host names
+and `*.suffix` patterns; the empty rule names nobody.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from otel_genapp.errors import ConfigError
+
+_CACHE_LIMIT = 4096
+_LOOPBACK_NAMES = frozenset({"localhost", "testclient", "testserver", ""})
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    everyone: bool
+    loopback: bool
+    private: bool
+    networks: tuple[_Network, ...]
+    names: frozenset[str]
+    suffixes: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str, setting: str) -> _Rule:
+        words = [word.strip().lower() for word in text.split(",") if word.strip()]
+        networks: list[_Network] = []
+        names: set[str] = set()
+        suffixes: list[str] = []
+        for word in words:
+            if word in {"*", "loopback", "private"}:
+                continue
+            if word.startswith("*."):
+                suffixes.append(word[1:])
+                continue
+            try:
+                networks.append(ipaddress.ip_network(word, strict=False))
+            except ValueError:
+                if "/" in word or "*" in word or " " in word or not word.isascii():
+                    message = (
+                        f"{setting} has {word!r}; write loopback, private, *, a CIDR block, "
+                        "a host name or *.suffix, separated by commas"
+                    )
+                    raise ConfigError(message) from None
+                names.add(word)
+        return cls(
+            everyone="*" in words,
+            loopback="loopback" in words,
+            private="private" in words,
+            networks=tuple(networks),
+            names=frozenset(names),
+            suffixes=tuple(suffixes),
+        )
+
+    def names_host(self, host: str) -> bool:
+        if self.everyone:
+            return True
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return (
+                host in self.names
+                or host.endswith(self.suffixes or ("\0",))
+                or (self.loopback and host in _LOOPBACK_NAMES)
+                # A name without a dot resolves inside the network it is used in.
+                or (self.private and "." not in host and host not in _LOOPBACK_NAMES)
+            )
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        if self.loopback if address.is_loopback else self.private and address.is_private:
+            return True
+        return any(address in network for network in self.networks if network.version == address.version)
+
+
+class HostRule:
+    """A parsed rule that answers `host in rule`, remembering what it was asked.
+
+    Raises:
+        ConfigError: a word of the rule is not one it knows; the message names `setting`.
+    """
+
+    __slots__ = ("_known", "_rule", "text")
+
+    def __init__(self, text: str, setting: str) -> None:
+        self.text = text
+        self._rule = _Rule.parse(text, setting)
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, host: str) -> bool:
+        verdict = self._known.get(host)
+        if verdict is None:
+            verdict = self._rule.names_host(host.strip("[]").lower())
+            if len(self._known) >= _CACHE_LIMIT:
+                self._known = {}
+            self._known[host] = verdict
+        return verdict
+
+    def __repr__(self) -> str:
+        return f"HostRule({self.text!r})"

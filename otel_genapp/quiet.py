@@ -1,0 +1,79 @@
+"""The one place that swallows our own errors: catch, count, log at most once a minute and site.
+
+Telemetry must never raise into the application it watches, and must never hide its own bugs
+either. Every guarded block names its *site*, one of `semconv.SITES`; the error is handed to the
+observers (the running telemetry counts it, the test-suite fails on it) and logged. Only
+`Exception` is caught: cancellation, `KeyboardInterrupt` and `SystemExit` always pass.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+Observer = Callable[[str, Exception], None]
+
+logger = logging.getLogger("otel_genapp")
+
+LOG_INTERVAL_S = 60.0
+
+_observers: tuple[Observer, ...] = ()
+_logged_at: dict[str, float] = {}
+
+
+class quiet:  # noqa: N801 - reads as a statement: `with quiet("capture"):`
+    """Run a block of telemetry code; an `Exception` in it is reported, never raised."""
+
+    __slots__ = ("_site",)
+
+    def __init__(self, site: str) -> None:
+        self._site = site
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is None:
+            return False
+        if not isinstance(error, Exception):
+            return False
+        report(self._site, error)
+        return True
+
+
+def report(site: str, error: Exception) -> None:
+    """Count an own error of `site` and log it, at most once a minute for each site."""
+    for observe in _observers:
+        try:
+            observe(site, error)
+        except Exception:
+            logger.debug("an observer of own errors failed", exc_info=True)
+    now = time.monotonic()
+    last = _logged_at.get(site)
+    if last is None or now - last >= LOG_INTERVAL_S:
+        _logged_at[site] = now
+        # The type and place only: a message may carry what the application put into it.
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown"
+        logger.warning("telemetry error in %s: %s at %s", site, type(error).__name__, place)
+
+
+def observe(observer: Observer) -> Callable[[], None]:
+    """Tell `observer(site, error)` of every own error; returns the call that stops it."""
+    global _observers  # noqa: PLW0603 - copy-on-write, so that `report` iterates without a lock
+    _observers = (*_observers, observer)
+
+    def stop() -> None:
+        global _observers  # noqa: PLW0603
+        _observers = tuple(known for known in _observers if known is not observer)
+
+    return stop

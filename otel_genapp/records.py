@@ -1,0 +1,102 @@
+"""The facts that travel from finished spans to the ledger. Frozen; identified by (call_id, seq).
+
+Times are UTC nanoseconds since the epoch, durations milliseconds from a monotonic clock, money
+whole nano-dollars. `None` means that nobody reported the number; it never stands for 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from otel_genapp import semconv
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a call. `input` includes the cached and cache-written, `output` the reasoning."""
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody reported tokens for the call."""
+        return self.input is not None or self.output is not None
+
+    def by_type(self) -> tuple[tuple[str, int | None], ...]:
+        """(`type` label, tokens) in the order of `semconv.TOKEN_TYPES`."""
+        return (
+            ("input", self.input),
+            ("output", self.output),
+            ("cache_read", self.cache_read),
+            ("cache_write", self.cache_write),
+            ("reasoning", self.reasoning),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMCall:
+    """One finished logical LLM call, whoever made its span."""
+
+    call_id: str
+    seq: int = field(default=0, init=False)
+    started_at_ns: int
+    duration_ms: float
+    status: str = semconv.SUCCESS
+    error_type: str | None = None
+    provider: str = "unknown"
+    model: str = "unknown"
+    response_model: str | None = None
+    operation: str = "chat"
+    usage: Usage = Usage()
+    first_token_ms: float | None = None
+    tool_calls: int = 0
+    tool_names: tuple[str, ...] = ()
+    finish_reasons: tuple[str, ...] = ()
+    response_id: str | None = None
+    cost_nano_usd: int | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str = ""
+    span_id: str = ""
+
+    @property
+    def usage_unknown(self) -> bool:
+        """Whether the call was answered and nobody said how many tokens it took."""
+        return self.status != semconv.FAIL and not self.usage.known
+
+    @property
+    def unpriced(self) -> bool:
+        """Whether the call has no price although it may have cost something."""
+        return self.cost_nano_usd is None and self.status != semconv.FAIL
+
+    @property
+    def ended_at_ns(self) -> int:
+        """When the call finished, UTC nanoseconds."""
+        return self.started_at_ns + round(self.duration_ms * 1e6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMAmendment:
+    """Tokens that became known outside a call's own record: an agent span's residual, a late child.
+
+    `requests` counts nothing: an amendment only adds `usage` to the totals of the session and
+    model it names, among the successful or the failed ones as `status` says.
+    """
+
+    call_id: str
+    seq: int
+    at_ns: int
+    status: str = semconv.SUCCESS
+    provider: str = "unknown"
+    model: str = "unknown"
+    usage: Usage = Usage()
+    session_id: str | None = None
+    user_id: str | None = None
+
+
+Record = LLMCall | LLMAmendment

@@ -1,0 +1,162 @@
+"""Secrets that only their surroundings give away: a name, a URL, a scheme beside them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from functools import lru_cache
+from typing import Literal
+
+from otel_genapp.secrets.values import FRAGMENT, REDACTED, is_random, is_value
+
+PORT = re.compile(r"\d{0,5}|\{[^{}]*\}")
+"""What may follow a host's colon: a port, or its place in a template."""
+
+_CERTAIN = (
+    r"passw(?:or)?d|passphrase|passcode|pwd|jsessionid|phpsessid|x[_-]?internal[_-]?auth|api[_ -]?key"
+    r"|(?:access|account|private|secret|shared|signing|encryption|master|subscription|functions?"
+    r"|storage|license|service|webhook|client|auth|hmac|jwt|app)[_-]?key"
+    r"|(?:client|app|shared|webhook|jwt|api|consumer|session|signing|oauth)[_-]?secret"
+    r"|(?:access|refresh|id|auth|bearer|session|bot|csrf|xsrf|oauth|security|api|personal|secret"
+    r"|deploy|registration|reset|verification)[_-]?token"
+)
+_LIKELY = r"token|secret|credentials?|authorization|signature|(?<![a-z])(?:auth|sig)"
+_NUMBER = r"(?:[_-]?\d{1,2}(?!\d))?"
+_SECRET_NAME = re.compile(
+    rf"(?:(?P<certain>{_CERTAIN}|authorization|(?:^|[._-])(?:set[_-])?cookies?)|(?P<likely>{_LIKELY}))"
+    rf"{_NUMBER}$",
+    re.IGNORECASE | re.ASCII,
+)
+_PAIR_HINTS = ("pass", "pwd", "key", "secret", "token", "auth", "sess", "sig", "credential")
+_PAIR = re.compile(
+    rf"(?:(?P<certain>{_CERTAIN})|(?P<likely>{_LIKELY})){_NUMBER}"
+    r"(?:(?P<machine>=|%3d)"
+    r"|(?:\\{0,3}[\"'])?\s{0,4}(?::=?|=>?)\s{0,4}"
+    r"|\\?[\"']\s{0,4}(?P<listed>,)\s{0,4}(?=b?\\?[\"']))"
+    r"(?:\\{1,3}[\"'](?P<escaped>[^\"'\\\r\n]*+)"
+    r"|b?\"(?P<double>[^\"\\\r\n]*+(?:\\.[^\"\\\r\n]*+)*+)"
+    r"|b?'(?P<single>[^'\\\r\n]*+(?:\\.[^'\\\r\n]*+)*+)"
+    r"|(?P<scheme>(?:bearer|basic|token|digest|negotiate|api-?key|key|bot)\s{1,4}(?![\"']))?"
+    r"(?P<bare>[^\s\"'&,;]++))",
+    re.IGNORECASE | re.ASCII,
+)
+_USERINFO = re.compile(r"://(?!/)((?:[^\s\"'<>`/?#:]|:(?!//))++)")
+_SLASHED_USERINFO = re.compile(
+    # What follows the colon is no port but a password with a `/`, `?` or `#` in it.
+    r"://([^\s\"'<>`/?#:@]{0,64}+:(?!\d{0,5}(?:[/?#\s]|\Z)|\{)[^\s\"'<>`@]{1,256}+)@"
+)
+_TELEGRAM = re.compile(r"(?<!\d)\d{6,12}(?::|%3[Aa])([A-Za-z0-9_-]{30,}+)")
+_BOT_PATH = re.compile(r"/bot(\d{1,20}(?::|%3[Aa])[^\s/?#\"'<>]++)", re.IGNORECASE | re.ASCII)
+_WEBHOOK = re.compile(r"(?:/services/T\w{6,20}/B\w{6,20}/|/webhooks/\d{15,24}/)([\w-]{16,}+)", re.ASCII)
+_BEARER = re.compile(
+    r"bearer(?:[ \t]{1,4}|[ \t]{0,4}[:=][ \t]{0,4}|%20|\+)\\?[\"']?([A-Za-z0-9._~+/=-]{8,}+)",
+    re.IGNORECASE | re.ASCII,
+)
+_BASIC = re.compile(r"basic(?:[ \t]{1,4}|%20|\+)([A-Za-z0-9+/=_-]{6,}+)", re.IGNORECASE | re.ASCII)
+_COOKIE = re.compile(
+    r"cookie\\?[\"']?[ \t]{0,4}[:=,][ \t]{0,4}b?\\?[\"']?([^\r\n\"'\\]{3,}+)", re.IGNORECASE | re.ASCII
+)
+_PARAMETER = re.compile(
+    r"[?&;](?:amp;|u0026)?(?:key|code|token|sig|auth|apikey|(?:x-(?:amz|goog|oss)-)?(?:signature|credential)"
+    r"|awsaccesskeyid|googleaccessid|ticket|assertion)(?:=|%3d)([^\s&\"'<>#;\\]++)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def without_neighbours(text: str) -> str:
+    """`text` without what is a secret because of what stands beside it."""
+    lowered = text.lower()
+    if ":" in text or "=" in text or "%3" in lowered or "," in text:
+        text = _without_assigned(text, lowered)
+    if "/services/T" in text or "/webhooks/" in text:
+        text = _WEBHOOK.sub(_replace_group, text)
+    if "bearer" in lowered:
+        text = _BEARER.sub(_replace_bearer, text)
+    if "basic" in lowered:
+        text = _BASIC.sub(_replace_basic, text)
+    return text
+
+
+@lru_cache(maxsize=2048)
+def kind_of_name(name: str) -> Literal["certain", "likely", ""]:
+    """Whether the value beside `name` is a secret: `password` certainly, `token` if it looks random."""
+    found = _SECRET_NAME.search(name[-64:])
+    if found is None:
+        return ""
+    return "likely" if found["likely"] else "certain"
+
+
+def _without_assigned(text: str, lowered: str) -> str:
+    if "://" in text:
+        text = _SLASHED_USERINFO.sub(_replace_group, _USERINFO.sub(_replace_userinfo, text))
+    if "/bot" in lowered:
+        text = _BOT_PATH.sub(_replace_group, text)
+    text = _TELEGRAM.sub(_replace_telegram, text)
+    if "cookie" in lowered:
+        text = _COOKIE.sub(_replace_cookie, text)
+    if any(hint in lowered for hint in _PAIR_HINTS):
+        text = _PAIR.sub(_replace_pair, text)
+    if "?" in text or "&" in text or ";" in text:
+        text = _PARAMETER.sub(_replace_parameter, text)
+    return text
+
+
+def _replace_group(found: re.Match[str], group: int | str = 1) -> str:
+    whole, offset = found[0], found.start()
+    return f"{whole[: found.start(group) - offset]}{REDACTED}{whole[found.end(group) - offset :]}"
+
+
+def _replace_userinfo(found: re.Match[str]) -> str:
+    authority = found[1]
+    userinfo, separator, _ = authority.rpartition("@")
+    if not separator or userinfo in {REDACTED, "git"}:
+        return found[0]
+    return f"://{REDACTED}{authority[len(userinfo) :]}"
+
+
+def _replace_pair(found: re.Match[str]) -> str:
+    group = next(name for name in ("escaped", "double", "single", "bare") if found[name] is not None)
+    value = found[group]
+    if not is_value(value):
+        return found[0]
+    certain = found["listed"] is None and (found["certain"] is not None or found["scheme"] is not None)
+    assigned = found["machine"] is not None and len(value) >= 8 and not value.isdigit()
+    if not certain and not assigned and not is_random(value):
+        return found[0]
+    if group != "bare":
+        return _replace_group(found, group)
+    start = found.start(group) - found.start()
+    return f"{found[0][:start]}{REDACTED}{found[0][start + len(value.rstrip(')]}>')) :]}"
+
+
+def _replace_telegram(found: re.Match[str]) -> str:
+    """The token of a bot has capitals and small letters; a UUID or a digest after a number has not."""
+    token = found[1]
+    mixed = any(map(str.isupper, token)) and any(map(str.islower, token))
+    return REDACTED if mixed else found[0]
+
+
+def _replace_cookie(found: re.Match[str]) -> str:
+    is_cookie = "=" in found[1] and not found[1].startswith(FRAGMENT)
+    return _replace_group(found) if is_cookie else found[0]
+
+
+def _replace_parameter(found: re.Match[str]) -> str:
+    value = found[1]
+    is_secret = len(value) >= 6 and not value.isdigit() and not value.startswith(FRAGMENT)
+    return _replace_group(found) if is_secret else found[0]
+
+
+def _replace_bearer(found: re.Match[str]) -> str:
+    return _replace_group(found) if is_random(found[1]) else found[0]
+
+
+def _replace_basic(found: re.Match[str]) -> str:
+    """User and password in Base64 decode to text with a colon; words do not."""
+    text = found[1].rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return found[0]
+    return _replace_group(found) if ":" in decoded and decoded.isprintable() else found[0]

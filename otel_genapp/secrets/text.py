@@ -1,0 +1,54 @@
+"""Text without secrets: every form, one after the other."""
+
+from __future__ import annotations
+
+import re
+
+from otel_genapp.secrets.keys import without_hex, without_keys
+from otel_genapp.secrets.neighbours import kind_of_name, without_neighbours
+from otel_genapp.secrets.values import REDACTED, is_random, is_value
+
+_ID = re.compile(r"[0-9A-Fa-f-]{1,64}")
+_PASSES = 3
+"""Replacing one secret can complete the form of another: then the text is gone over again."""
+
+
+def looks_secret(text: str) -> bool:
+    """Whether `text` holds a known form of secret: keys, tokens, passwords beside a name or in a URL.
+
+    Bare hexadecimal says nothing here, so that trace ids and UUIDs pass; `without_secrets` takes it.
+    """
+    return _ID.fullmatch(text) is None and _replaced(text, keep_hex=True) != text
+
+
+def without_secrets(text: str, *, keep_hex: bool = False) -> str:
+    """`text` with `[REDACTED]` in the place of each secret, everything else as it was.
+
+    With `keep_hex` bare hexadecimal of 32 digits or more stays: for the values of our own ids.
+    Never raises; the time grows with the length of the text.
+    """
+    clean = text
+    for _ in range(_PASSES):
+        before = clean
+        clean = _replaced(before, keep_hex=keep_hex)
+        if clean == before:
+            break
+    return clean if clean != text else text
+
+
+def without_secret_value(name: str, value: str, *, keep_hex: bool = False) -> str:
+    """`value` as it may be shown beside `name`: nothing of a password, of other text no secret."""
+    kind = kind_of_name(name)
+    if kind and is_value(value) and (kind == "certain" or is_random(value)):
+        return REDACTED
+    return without_secrets(value, keep_hex=keep_hex)
+
+
+def _replaced(text: str, *, keep_hex: bool) -> str:
+    if len(text) >= 16:
+        text = without_keys(text)
+    if len(text) >= 7:
+        text = without_neighbours(text)
+    if not keep_hex and len(text) >= 32:
+        text = without_hex(text)
+    return text

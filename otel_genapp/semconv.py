@@ -1,0 +1,244 @@
+"""Every metric, label, bucket, attribute and header of this package, once.
+
+README's tables, the instruments, the Views, the label guard and the tests all read this module;
+no name of the vocabulary is written anywhere else. Sources: the `genapp_` families are the
+house's own contract; `gen_ai.*` attributes follow the OpenTelemetry GenAI conventions, the
+others the core semantic conventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+SCOPE = "otel_genapp"
+
+Kind = Literal["counter", "histogram", "gauge"]
+Merge = Literal["sum", "min", "max", "store"]
+
+# Buckets in seconds unless a name says otherwise. Floats, so that Prometheus reads le="1.0".
+HTTP_DURATION_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+)  # fmt: skip
+LLM_DURATION_BUCKETS = (
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0,
+)  # fmt: skip
+SIZE_BUCKETS_BYTES = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+
+OVERFLOW = "__other__"
+UNMATCHED = "__unmatched__"
+NO_SESSION = "no_session"
+
+HTTP_METHODS = (
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY",
+)  # fmt: skip
+OTHER_METHOD = "_OTHER"
+STATUS_ERROR, STATUS_TIMEOUT, STATUS_GONE = "error", "timeout", "499"
+APP_TYPES = ("fastapi", "flask", "httpx", "httpx2", "aiohttp")
+SUCCESS, FAIL, CANCELLED = "success", "fail", "cancelled"
+TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
+
+SITES = ("capture", "context", "pipeline", "metrics", "export", "serve", "subscriber", "lifecycle")
+"""Where an own error can happen: the values of `genapp_telemetry_errors_total{where}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One Prometheus family: its exposed name, kind, labels in order, and how workers merge."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    unit: str = ""
+    buckets: tuple[float, ...] = ()
+    merge: Merge = "sum"
+    known: tuple[tuple[str, ...], ...] = field(default=())
+    """Label sets known in advance: present from the start with 0."""
+
+    @property
+    def instrument(self) -> str:
+        """The OTel instrument's name: the exposed one without the suffix its unit or kind adds."""
+        for suffix in ("_total", "_bytes", "_sec"):
+            if self.name.endswith(suffix):
+                return self.name.removesuffix(suffix)
+        return self.name
+
+    @property
+    def instrument_unit(self) -> str:
+        """The OTel unit that makes the official mapping produce `name` exactly.
+
+        `sec` and not `s`: the exporter turns `s` into a `_seconds` suffix.
+        """
+        if self.name.endswith("_sec"):
+            return "sec"
+        if self.name.endswith("_bytes"):
+            return "By"
+        return self.unit
+
+
+_HTTP = ("method", "status", "resource", "app_type")
+_LLM = ("provider", "model")
+
+HTTP_REQUESTS = Metric(
+    "genapp_http_requests_total", "counter", _HTTP, "HTTP requests finished, in and out.", "{request}"
+)
+HTTP_DURATION = Metric(
+    "genapp_http_request_duration_sec", "histogram", _HTTP,
+    "Time from the first byte of the request to the last of the response.",
+    buckets=HTTP_DURATION_BUCKETS,
+)  # fmt: skip
+HTTP_SIZE = Metric(
+    "genapp_http_request_size_bytes", "histogram",
+    ("resource", "status", "method", "direction", "app_type"),
+    "Body bytes on the wire, by direction (request, response).",
+    buckets=SIZE_BUCKETS_BYTES,
+)  # fmt: skip
+ACTION_COUNT = Metric(
+    "genapp_action_count_total", "counter", ("name", "status"), "Actions finished.", "{action}"
+)
+ACTION_DURATION = Metric(
+    "genapp_action_duration_sec", "histogram", ("name",), "Duration of actions.",
+    buckets=LLM_DURATION_BUCKETS,
+)  # fmt: skip
+ACTION_SIZE = Metric(
+    "genapp_action_size_total", "counter", ("name",), "Sum of the sizes actions reported.", "1"
+)
+LLM_REQUESTS = Metric(
+    "genapp_llm_requests_total", "counter", ("provider", "model", "operation", "status"),
+    "LLM calls finished.", "{request}",
+)  # fmt: skip
+LLM_DURATION = Metric(
+    "genapp_llm_request_duration_sec", "histogram", ("provider", "model", "operation"),
+    "Duration of LLM calls, streams to their end.", buckets=LLM_DURATION_BUCKETS,
+)  # fmt: skip
+LLM_FIRST_TOKEN = Metric(
+    "genapp_llm_time_to_first_token_sec", "histogram", ("provider", "model", "operation"),
+    "Time to the first chunk of a streamed answer.", buckets=LLM_DURATION_BUCKETS,
+)  # fmt: skip
+LLM_TOKENS = Metric(
+    "genapp_llm_tokens_total", "counter", ("provider", "model", "type"),
+    "Tokens providers reported; cache_read and cache_write are parts of input, reasoning of output.",
+    "{token}",
+)  # fmt: skip
+LLM_COST = Metric(
+    "genapp_llm_cost_usd_total", "counter", _LLM, "Cost in US dollars of the calls with a price.", "USD"
+)
+LLM_UNPRICED = Metric(
+    "genapp_llm_unpriced_requests_total", "counter", _LLM, "LLM calls without a known price.", "{request}"
+)
+LLM_UNKNOWN_USAGE = Metric(
+    "genapp_llm_unknown_usage_total", "counter", _LLM,
+    "Answered LLM calls for which nobody reported tokens.", "{request}",
+)  # fmt: skip
+LLM_TOOL_CALLS = Metric(
+    "genapp_llm_tool_calls_total", "counter", _LLM, "Tool calls the models asked for.", "{call}"
+)
+LLM_IN_FLIGHT = Metric(
+    "genapp_llm_in_flight", "gauge", (), "LLM calls started and not finished.", "{request}"
+)
+ACTIVE_SESSIONS = Metric(
+    "genapp_active_sessions", "gauge", (), "Distinct sessions with an LLM call in the last 5 minutes.",
+    "{session}", merge="store",
+)  # fmt: skip
+ERRORS = Metric(
+    "genapp_errors_total", "counter", ("error_type", "service"),
+    "Errors unhandled in a request, action, LLM call or handler, or given to record_error.", "{error}",
+)  # fmt: skip
+TELEMETRY_ERRORS = Metric(
+    "genapp_telemetry_errors_total", "counter", ("where",), "Own errors, swallowed and counted.",
+    "{error}", known=tuple((site,) for site in SITES),
+)  # fmt: skip
+TELEMETRY_RECORDS = Metric(
+    "genapp_telemetry_records_total", "counter", ("kind", "state"),
+    "What telemetry made and where it went: created = stored + queued + spooled + dropped.", "{record}",
+    known=(
+        ("llm_call", "created"), ("llm_call", "stored"),
+        ("span", "created"), ("span", "exported"),
+        ("event", "created"), ("event", "delivered"),
+    ),
+)  # fmt: skip
+TELEMETRY_DROPPED = Metric(
+    "genapp_telemetry_dropped_total", "counter", ("what", "reason"), "Telemetry lost, by reason.",
+    "{record}",
+    known=(
+        ("span", "export_failed"), ("span", "queue_full"), ("span", "redaction_failed"), ("span", "shutdown"),
+        ("event", "queue_full"), ("event", "subscriber_error"),
+        ("measurement", "invalid_value"), ("session", "memory_limit"), ("usage", "invalid_value"),
+    ),
+)  # fmt: skip
+TELEMETRY_FOLDED = Metric(
+    "genapp_telemetry_labels_folded_total", "counter", ("metric", "label"),
+    "Measurements whose label value was past its budget and counted under __other__.", "{measurement}",
+)  # fmt: skip
+
+METRICS: tuple[Metric, ...] = (
+    HTTP_REQUESTS, HTTP_DURATION, HTTP_SIZE,
+    ACTION_COUNT, ACTION_DURATION, ACTION_SIZE,
+    LLM_REQUESTS, LLM_DURATION, LLM_FIRST_TOKEN, LLM_TOKENS, LLM_COST, LLM_UNPRICED,
+    LLM_UNKNOWN_USAGE, LLM_TOOL_CALLS, LLM_IN_FLIGHT, ACTIVE_SESSIONS,
+    ERRORS,
+    TELEMETRY_ERRORS, TELEMETRY_RECORDS, TELEMETRY_DROPPED, TELEMETRY_FOLDED,
+)  # fmt: skip
+
+LABEL_BUDGETS: dict[str, int] = {
+    "resource": 200, "name": 200, "model": 100, "provider": 50, "operation": 30,
+    "error_type": 100, "service": 50, "status": 80, "method": 12, "app_type": 8, "direction": 2,
+    "type": 8, "where": 20, "kind": 10, "state": 10, "what": 10, "reason": 30, "metric": 60, "label": 40,
+}  # fmt: skip
+"""Distinct values a label may take before further ones count under `__other__`."""
+
+OPEN_LABELS = ("resource", "model", "name", "error_type", "provider", "service")
+"""Labels whose values come from outside; folded, in this order, when a family is full."""
+
+SERIES_LIMIT = 2000
+"""Label sets one family keeps before the open labels of further ones are folded."""
+
+LABEL_VALUE_MAX_CHARS = 128
+
+# Attributes of spans.
+CORRELATION_ID = "correlation.id"
+SESSION_ID = "session.id"
+USER_ID = "user.id"
+CONVERSATION_ID = "gen_ai.conversation.id"
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_ID = "gen_ai.response.id"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+FIRST_CHUNK_S = "gen_ai.response.time_to_first_chunk"
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+CACHE_WRITE_TOKENS = "gen_ai.usage.cache_write.input_tokens"
+REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+ERROR_TYPE = "error.type"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+LLM_STATUS = "genapp.llm.status"
+TOOL_NAMES = "genapp.llm.tool_names"
+TOOL_CALL_COUNT = "genapp.llm.tool_calls"
+COST_USD = "genapp.llm.cost_usd"
+
+OWN_ID_KEYS = frozenset({CORRELATION_ID, SESSION_ID, USER_ID, CONVERSATION_ID, RESPONSE_ID})
+"""Attributes that carry ids of ours: random strings there are no secrets."""
+
+URL_FULL_KEYS = ("url.full", "http.url")
+URL_QUERY_KEYS = ("url.query", "url.fragment")
+URL_TARGET_KEYS = ("url.path", "http.target")
+
+# Resource attributes.
+SERVICE_NAME = "service.name"
+SERVICE_VERSION = "service.version"
+ENVIRONMENT_NAME = "deployment.environment.name"
+
+# Headers.
+HEADER_CORRELATION = "x-correlation-id"
+HEADER_REQUEST = "x-request-id"
+HEADER_SESSION = "x-session-id"
+HEADER_AUTH = "x-internal-auth"
+
+# Action names end in what they are; `action_suffix_problem` checks a name.
+ACTION_SUFFIXES = ("_handler", "_task", "_llm_call", "_agent")
