@@ -1,0 +1,125 @@
+"""The endpoints on a FastAPI or Starlette app (requests that come in are `capture/fastapi.py`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from otel_genapp.config import Settings
+from otel_genapp.errors import MissingDependencyError
+from otel_genapp.quiet import quiet
+from otel_genapp.semconv import HEADER_AUTH
+from otel_genapp.serve import handlers
+from otel_genapp.serve.auth import Gate
+
+try:
+    from anyio import CapacityLimiter
+    from anyio.lowlevel import RunVar
+    from anyio.to_thread import run_sync
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute, Match, Route
+except ImportError as error:
+    raise MissingDependencyError("fastapi", "fastapi") from error
+
+# Threads of our own: a scrape must not wait for the app's blocked ones, nor take them away.
+_THREADS = 4
+_limiter: RunVar[CapacityLimiter] = RunVar("otel_genapp.serve")
+
+_AUTH = HEADER_AUTH.encode("ascii")
+
+
+class _Endpoint(Route):
+    """One path of ours, with all its methods; a plain route, out of reach of `dependencies=`."""
+
+    def __init__(
+        self, path: str, routes: tuple[handlers.Route, ...], *, reading: handlers.Reading, gate: Gate
+    ) -> None:
+        super().__init__(
+            path.replace("{id}", "{id:path}"),
+            _respond(routes, reading=reading, gate=gate),
+            methods=[route.method for route in routes],
+            name=f"otel_genapp {path}",
+            include_in_schema=False,
+        )
+        # `.*$` would stop before a newline at the end of an id, and find another session.
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+        self.serves = (routes, reading, gate)
+
+
+def mount(app: Any, reading: handlers.Reading, *, gate: Gate, settings: Settings) -> dict[str, str]:
+    """Add the endpoints to `app`, which may be serving already; {route: what became of it}.
+
+    They come first, so that no catch-all of the app hides them; a route of exactly the same path
+    and method that the app has itself stays the one that answers. Mounting again changes nothing,
+    or replaces what the endpoints read if that is another telemetry.
+    """
+    found: list[BaseRoute] = app.router.routes
+    others = [route for route in found if not isinstance(route, _Endpoint)]
+    routes, status = handlers.select_routes(gate, settings, taken=partial(_has, others))
+    wanted = [
+        _Endpoint(path, tuple(group), reading=reading, gate=gate)
+        for path, group in groupby(routes, key=lambda route: route.path)
+    ]
+    there = [route for route in found if isinstance(route, _Endpoint)]
+    if [route.serves for route in there] != [route.serves for route in wanted]:
+        # One assignment: a request being routed meanwhile sees the old list or the new one.
+        found[:] = [*wanted, *others]
+    return status
+
+
+def _has(routes: Iterable[BaseRoute], wanted: handlers.Route) -> bool:
+    """Whether one of `routes` is the same as `wanted`, and not a wider one that also matches it."""
+    path, wider = wanted.examples()
+    for route in routes:
+        with quiet("serve"):
+            if _matches(route, wanted.method, path) and not any(
+                _matches(route, wanted.method, other) for other in wider
+            ):
+                return True
+    return False
+
+
+def _matches(route: BaseRoute, method: str, path: str) -> bool:
+    # Asked by matching, the one thing that routes, mounts and included routers have in common.
+    scope = {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode("ascii"),
+        "root_path": "", "query_string": b"", "headers": [], "scheme": "http",
+    }  # fmt: skip
+    return route.matches(scope)[0] is Match.FULL
+
+
+def _respond(
+    routes: tuple[handlers.Route, ...], *, reading: handlers.Reading, gate: Gate
+) -> Callable[[Request], Awaitable[Response]]:
+    by_method = {route.method: route for route in routes}
+
+    async def endpoint(request: Request) -> Response:
+        # The one other method a route of ours lets pass is HEAD, which is GET without the body.
+        route = by_method.get(request.method) or by_method["GET"]
+        tokens = [value for name, value in request.scope["headers"] if name.lower() == _AUTH]
+        if route.guarded and not gate.admits(tokens):
+            return _response(handlers.DENIED)
+        asked = handlers.Request.of(
+            request.path_params,
+            query=request.scope["query_string"],
+            accept=", ".join(request.headers.getlist("accept")),
+        )
+        return _response(await run_sync(route.answer, asked, reading, limiter=_threads()))
+
+    return endpoint
+
+
+def _threads() -> CapacityLimiter:
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(_THREADS)
+        _limiter.set(limiter)
+    return limiter
+
+
+def _response(reply: handlers.Reply) -> Response:
+    return Response(reply.body, status_code=reply.status, headers=reply.header_fields)

@@ -1,0 +1,73 @@
+"""What the endpoints read, made by hand: sessions and totals that say what they were asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class FakeSummary:
+    session_id: str
+    total_requests: int = 2
+
+    def as_dict(self) -> dict[str, object]:
+        return {"session_id": self.session_id, "total_requests": self.total_requests, "cost_usd": None}
+
+
+@dataclass(frozen=True)
+class FakePage:
+    ids: tuple[str, ...]
+    total: int
+    next: str | None
+
+
+@dataclass
+class FakeSessions:
+    """Sessions in a list; a cursor is the place to go on from."""
+
+    ids: list[str] = field(default_factory=list)
+
+    def get(self, session_id: str) -> FakeSummary | None:
+        return FakeSummary(session_id) if session_id in self.ids else None
+
+    def clear(self, session_id: str) -> bool:
+        found = session_id in self.ids
+        self.ids = [known for known in self.ids if known != session_id]
+        return found
+
+    def list(self, limit: int = 100, cursor: str | None = None) -> FakePage:
+        start = int(cursor or 0)
+        end = start + limit
+        return FakePage(tuple(self.ids[start:end]), len(self.ids), str(end) if end < len(self.ids) else None)
+
+
+@dataclass
+class FakeReading:
+    """A reading whose totals are the question they answer."""
+
+    sessions: FakeSessions = field(default_factory=FakeSessions)
+    name: str = "first"
+
+    def totals(self, from_s: float | None, to_s: float | None, step_s: float | None) -> dict[str, object]:
+        if step_s is not None and (from_s or 0.0) < 60.0:
+            raise ValueError("too many steps, says the store at secret-host")
+        return {"of": self.name, "from_s": from_s, "to_s": to_s, "step_s": step_s}
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        if "openmetrics" in accept:
+            return b"up 1\n# EOF\n", "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        return b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"
+
+
+class BrokenReading:
+    """A reading behind which everything fails, with a secret in the message."""
+
+    @property
+    def sessions(self) -> FakeSessions:
+        raise RuntimeError("password=hunter2 at db.internal")
+
+    def totals(self, **_asked: float | None) -> dict[str, object]:
+        return {"unfit for JSON": float("nan")}
+
+    def exposition(self, _accept: str) -> tuple[bytes, str]:
+        raise ValueError("password=hunter2 at db.internal")
