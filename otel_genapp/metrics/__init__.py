@@ -1,0 +1,1 @@
+"""The `genapp_` families: instruments, Views, the label guard and `/prometheus`."""

@@ -1,0 +1,41 @@
+"""The LLM families as folds of records: what the ledger holds is what Prometheus shows."""
+
+from __future__ import annotations
+
+from opentelemetry.context import Context
+
+from otel_genapp import semconv
+from otel_genapp.metrics.instruments import Instruments
+from otel_genapp.records import LLMAmendment, Record, Usage
+
+
+def fold(instruments: Instruments, record: Record, context: Context | None) -> None:
+    """Count one record. `context` holds the call's span, for exemplars."""
+    if isinstance(record, LLMAmendment):
+        _fold_tokens(instruments, record.usage, labels=(record.provider, record.model), context=context)
+        return
+    model = (record.provider, record.model)
+    operation = (*model, record.operation)
+    instruments.llm_requests.record(1, (*operation, record.status), context)
+    instruments.llm_duration.record(record.duration_ms / 1e3, operation, context)
+    if record.first_token_ms is not None:
+        instruments.llm_first_token.record(record.first_token_ms / 1e3, operation, context)
+    _fold_tokens(instruments, record.usage, labels=model, context=context)
+    if record.cost_nano_usd is not None:
+        instruments.llm_cost.record(record.cost_nano_usd / 1e9, model, context)
+    elif record.unpriced:
+        instruments.llm_unpriced.record(1, model, context)
+    if record.usage_unknown:
+        instruments.llm_unknown_usage.record(1, model, context)
+    if record.tool_calls:
+        instruments.llm_tool_calls.record(record.tool_calls, model, context)
+    if record.status == semconv.FAIL:
+        instruments.errors.record(1, (record.error_type or "unknown", record.provider), context)
+
+
+def _fold_tokens(
+    instruments: Instruments, usage: Usage, *, labels: tuple[str, str], context: Context | None
+) -> None:
+    for kind, tokens in usage.by_type():
+        if tokens:
+            instruments.llm_tokens.record(tokens, (*labels, kind), context)
