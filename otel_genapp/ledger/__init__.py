@@ -1,0 +1,1 @@
+"""Where records are kept: what sessions, totals and reports are folds of."""

@@ -1,0 +1,153 @@
+"""The store in this process's memory: bounded, exact, gone with the process."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from otel_genapp import semconv
+from otel_genapp.ledger.rollup import Rollup, SessionRollup
+from otel_genapp.ledger.store import SessionPage, Totals
+from otel_genapp.records import LLMCall, Record
+
+CALLS_REMEMBERED = 50_000
+MINUTES_KEPT = 7 * 24 * 60
+MODELS_KEPT = 500
+_MINUTE_NS = 60_000_000_000
+
+Model = tuple[str, str]
+
+
+class MemoryStore:
+    """Holds at most `session_limit` sessions; the least recently active goes first, counted."""
+
+    def __init__(self, *, session_limit: int = 10_000, on_evict: Callable[[], None] | None = None) -> None:
+        self._session_limit = session_limit
+        self._on_evict = on_evict
+        self._lock = threading.Lock()
+        self._empty()
+
+    def apply(self, records: Iterable[Record]) -> int:
+        new = 0
+        with self._lock:
+            for record in records:
+                new += self._apply(record)
+        return new
+
+    def session(self, session_id: str) -> SessionRollup | None:
+        with self._lock:
+            found = self._sessions.get(session_id)
+            return copy.deepcopy(found) if found is not None else None
+
+    def sessions(self, *, limit: int, cursor: str | None) -> SessionPage:
+        with self._lock:
+            # Ordered by a number that only grows, so a page is stable while sessions move up.
+            order = sorted(self._touched.items(), key=lambda item: item[1], reverse=True)
+        if cursor is not None:
+            if not cursor.isascii() or not cursor.isdigit():
+                raise ValueError(f"cursor must be one that an earlier page gave, got {cursor!r}")
+            after = int(cursor)
+            order_from = [item for item in order if item[1] < after]
+        else:
+            order_from = order
+        page = order_from[:limit]
+        more = len(order_from) > limit
+        return SessionPage(
+            ids=tuple(session_id for session_id, _ in page),
+            total=len(order),
+            next=str(page[-1][1]) if more and page else None,
+        )
+
+    def clear(self, session_id: str) -> bool:
+        with self._lock:
+            self._touched.pop(session_id, None)
+            return self._sessions.pop(session_id, None) is not None
+
+    def totals(self, *, from_ns: int | None = None, to_ns: int | None = None) -> Totals:
+        with self._lock:
+            if from_ns is None and to_ns is None:
+                return copy.deepcopy(Totals(self._overall, self._by_model))
+            overall = Rollup()
+            by_model: dict[Model, Rollup] = {}
+            for minute, models in self._minutes.items():
+                start_ns = minute * _MINUTE_NS
+                if (from_ns is not None and start_ns < from_ns) or (to_ns is not None and start_ns >= to_ns):
+                    continue
+                for model, sums in models.items():
+                    overall.merge(sums)
+                    by_model.setdefault(model, Rollup()).merge(sums)
+            return Totals(overall, by_model)
+
+    def active_sessions(self, *, since_ns: int) -> int:
+        with self._lock:
+            active = 0
+            # Most recently touched last: stop at the first one that is too old.
+            for session in reversed(self._sessions.values()):
+                if (session.sums.last_at_ns or 0) < since_ns:
+                    break
+                active += 1
+            return active
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def reset(self) -> None:
+        """Start empty, with a new lock; for the child of a fork."""
+        self._lock = threading.Lock()
+        self._empty()
+
+    def _empty(self) -> None:
+        self._sessions: OrderedDict[str, SessionRollup] = OrderedDict()
+        self._touched: dict[str, int] = {}
+        self._touches = 0
+        self._seen: OrderedDict[str, int] = OrderedDict()
+        self._overall = Rollup()
+        self._by_model: dict[Model, Rollup] = {}
+        self._minutes: OrderedDict[int, dict[Model, Rollup]] = OrderedDict()
+
+    def _apply(self, record: Record) -> bool:
+        if not self._is_new(record):
+            return False
+        model = (record.provider, record.model)
+        if model not in self._by_model and len(self._by_model) >= MODELS_KEPT:
+            model = (record.provider, semconv.OVERFLOW)
+        self._overall.add(record)
+        self._by_model.setdefault(model, Rollup()).add(record)
+        at_ns = record.ended_at_ns if isinstance(record, LLMCall) else record.at_ns
+        self._minute(at_ns // _MINUTE_NS).setdefault(model, Rollup()).add(record)
+        self._session(record.session_id or semconv.NO_SESSION).add(record)
+        return True
+
+    def _is_new(self, record: Record) -> bool:
+        bit = 1 << record.seq
+        seen = self._seen.get(record.call_id, 0)
+        if seen & bit:
+            return False
+        self._seen[record.call_id] = seen | bit
+        if len(self._seen) > CALLS_REMEMBERED:
+            self._seen.popitem(last=False)
+        return True
+
+    def _minute(self, minute: int) -> dict[Model, Rollup]:
+        if minute not in self._minutes:
+            self._minutes[minute] = {}
+            if len(self._minutes) > MINUTES_KEPT:
+                self._minutes.popitem(last=False)
+        return self._minutes[minute]
+
+    def _session(self, session_id: str) -> SessionRollup:
+        session = self._sessions.get(session_id)
+        if session is None:
+            session = self._sessions[session_id] = SessionRollup(session_id)
+            if len(self._sessions) > self._session_limit:
+                evicted, _ = self._sessions.popitem(last=False)
+                self._touched.pop(evicted, None)
+                if self._on_evict is not None:
+                    self._on_evict()
+        else:
+            self._sessions.move_to_end(session_id)
+        self._touches += 1
+        self._touched[session_id] = self._touches
+        return session

@@ -1,0 +1,1 @@
+"""From finished spans to records: sample, normalise any dialect, count once, hand to the folds."""

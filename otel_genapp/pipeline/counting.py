@@ -1,0 +1,202 @@
+"""Counting once: the residual rule over the tree of LLM and agent spans.
+
+Instrumentations nest: an agent span repeats the sum of its calls, a framework's span the usage of
+the SDK's span below it. For each kind of token a span contributes what it reports beyond what its
+descendants contributed, less the credit of ancestors that ended before it (a stream may outlive
+the span that started it). However they nest and in whatever order they end, each token counts
+once. Only the outermost LLM span of a nest is a request.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from otel_genapp.pipeline.dialects import Facts, SpanClass
+from otel_genapp.records import Usage
+
+NODE_LIMIT = 50_000
+GRACE_S = 120.0
+
+_FIELDS = ("input", "output", "cache_read", "cache_write", "reasoning")
+_NO_TOKENS = (0, 0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class Call:
+    """One logical LLM call: the outermost LLM span of a nest and what the spans below it said."""
+
+    call_id: str
+    written: bool = False
+    next_seq: int = 1
+    held: list[int | None] = field(default_factory=lambda: [None] * len(_FIELDS))
+    """Tokens of nested spans that ended before the outermost one."""
+    inner: Facts | None = None
+    """Facts of the last nested span, to fill what the outermost one does not say."""
+
+
+class Node:
+    """One recorded span in a tree that holds LLM or agent spans."""
+
+    __slots__ = (
+        "below", "call", "credit", "ended_s", "parent", "span_class", "span_id",
+        "start_attributes", "started_s", "started_wall_ns",
+    )  # fmt: skip
+
+    def __init__(self, span_id: int, parent: Node | None, span_class: SpanClass | None) -> None:
+        self.span_id = span_id
+        self.parent = parent
+        self.span_class = span_class
+        self.call: Call | None = None
+        self.below = list(_NO_TOKENS)
+        self.credit = list(_NO_TOKENS)
+        self.started_s = time.perf_counter()
+        self.started_wall_ns = time.time_ns()
+        self.ended_s: float | None = None
+        self.start_attributes: dict[str, object] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a finished span adds: `usage` to the totals, and whether it is a request by itself."""
+
+    usage: Usage
+    is_request: bool
+    call: Call | None
+    seq: int
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether any token is added."""
+        return any(tokens for _, tokens in self.usage.by_type())
+
+
+class Tree:
+    """The open and the recently ended spans of LLM and agent work in this process. Bounded."""
+
+    def __init__(self, *, node_limit: int = NODE_LIMIT, grace_s: float = GRACE_S) -> None:
+        self._nodes: OrderedDict[int, Node] = OrderedDict()
+        self._node_limit = node_limit
+        self._grace_s = grace_s
+        self._lock = threading.Lock()
+
+    def __contains__(self, span_id: int) -> bool:
+        return span_id in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def start(self, span_id: int, *, parent_id: int, span_class: SpanClass | None, new_id: str) -> Node:
+        """Add a span. `new_id` names the logical call if this span is the outermost of one."""
+        with self._lock:
+            node = Node(span_id, self._nodes.get(parent_id), span_class)
+            self._nodes[span_id] = node
+            self._settle_class(node, new_id)
+            self._make_room()
+        return node
+
+    def get(self, span_id: int) -> Node | None:
+        """The node of a span, ended or not."""
+        return self._nodes.get(span_id)
+
+    def is_outermost(self, node: Node) -> bool:
+        """Whether no LLM span is above this LLM span."""
+        return node.span_class == "llm" and _llm_above(node) is None
+
+    def end(self, node: Node, *, span_class: SpanClass | None, facts: Facts, new_id: str) -> Contribution:
+        """What the finished span contributes; its class may have become clear only now."""
+        with self._lock:
+            node.ended_s = time.perf_counter()
+            node.span_class = span_class
+            self._settle_class(node, new_id)
+            reported = tuple(getattr(facts.usage, name) for name in _FIELDS)
+            added = self._settle_tokens(node, reported)
+            call = node.call
+            if call is None:  # an agent's own residual
+                usage = Usage(**dict(zip(_FIELDS, (v or None for v in added), strict=True)))
+                return Contribution(usage, is_request=False, call=None, seq=1)
+            if self.is_outermost(node) and not call.written:
+                return self._write(call, added, reported)
+            return self._hold_or_amend(call, added, reported=reported, facts=facts)
+
+    def reset(self) -> None:
+        """Forget everything, with a new lock; for the child of a fork."""
+        self._lock = threading.Lock()
+        self._nodes = OrderedDict()
+
+    def _write(self, call: Call, added: tuple[int, ...], reported: tuple[int | None, ...]) -> Contribution:
+        call.written = True
+        totals: dict[str, int | None] = {}
+        for name, own, new, held in zip(_FIELDS, reported, added, call.held, strict=True):
+            totals[name] = None if own is None and held is None else new + (held or 0)
+        return Contribution(Usage(**totals), is_request=True, call=call, seq=0)
+
+    def _hold_or_amend(
+        self, call: Call, added: tuple[int, ...], *, reported: tuple[int | None, ...], facts: Facts
+    ) -> Contribution:
+        if call.written:  # a late child
+            usage = Usage(**dict(zip(_FIELDS, (v or None for v in added), strict=True)))
+            seq = call.next_seq
+            if any(added):
+                call.next_seq += 1
+            return Contribution(usage, is_request=False, call=call, seq=seq)
+        for position, (own, new) in enumerate(zip(reported, added, strict=True)):
+            if own is not None:
+                call.held[position] = (call.held[position] or 0) + new
+        call.inner = facts
+        return Contribution(Usage(), is_request=False, call=call, seq=0)
+
+    def _settle_class(self, node: Node, new_id: str) -> None:
+        if node.span_class != "llm" or node.call is not None:
+            return
+        above = _llm_above(node)
+        node.call = above.call if above is not None else Call(new_id)
+
+    def _settle_tokens(self, node: Node, reported: tuple[int | None, ...]) -> tuple[int, ...]:
+        chain = _ancestors(node)
+        added = []
+        for position, own in enumerate(reported):
+            value = max((own or 0) - node.below[position], 0)
+            for depth, ancestor in enumerate(chain):
+                taken = min(ancestor.credit[position], value)
+                if taken:
+                    ancestor.credit[position] -= taken
+                    value -= taken
+                    node.credit[position] += taken
+                    for between in chain[:depth]:
+                        between.below[position] += taken
+            node.credit[position] += value
+            for ancestor in chain:
+                ancestor.below[position] += value
+            added.append(value)
+        return tuple(added)
+
+    def _make_room(self) -> None:
+        """Drop ended spans past their grace, then the oldest, while there are too many."""
+        now = time.perf_counter()
+        while self._nodes:
+            oldest = next(iter(self._nodes.values()))
+            expired = oldest.ended_s is not None and now - oldest.ended_s > self._grace_s
+            if not expired and len(self._nodes) <= self._node_limit:
+                return
+            self._nodes.popitem(last=False)
+
+
+def _ancestors(node: Node) -> list[Node]:
+    chain = []
+    above = node.parent
+    while above is not None:
+        chain.append(above)
+        above = above.parent
+    return chain
+
+
+def _llm_above(node: Node) -> Node | None:
+    above = node.parent
+    while above is not None:
+        if above.span_class == "llm":
+            return above
+        above = above.parent
+    return None

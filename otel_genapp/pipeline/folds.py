@@ -1,0 +1,118 @@
+"""The pipeline's own thread: records go in on the host's thread and are folded here.
+
+Folding is pure computation (metrics, sums), so a reader may do it too: `drain` folds whatever is
+queued on the caller's thread. Nothing queued is ever dropped: past a limit the host's thread
+folds a few records itself, which bounds the queue without losing a number.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from opentelemetry.context import Context
+
+from otel_genapp.quiet import quiet
+from otel_genapp.records import Record
+
+Fold = Callable[[Record, Context], None]
+
+QUEUE_LIMIT = 10_000
+_HELP_BATCH = 64
+_GATHER_S = 0.02
+"""How long records may gather before the thread folds them; readers fold at once."""
+_guarded = quiet("pipeline")
+
+
+class Folds:
+    """A queue of records, folded in order by whoever holds the fold lock."""
+
+    def __init__(self, fold: Fold, *, queue_limit: int = QUEUE_LIMIT) -> None:
+        self._fold = fold
+        self._queue_limit = queue_limit
+        self._queue: deque[tuple[Record, Context]] = deque()
+        self._folding = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closing = threading.Event()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def append(self, record: Record, context: Context) -> None:
+        """Queue a record; `context` holds its span, for exemplars."""
+        self._queue.append((record, context))
+        if self._thread is None:
+            self._start()
+        if not self._wake.is_set():
+            self._wake.set()
+        if len(self._queue) > self._queue_limit or self._closing.is_set():
+            self._help()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Fold everything queued before this call; False when that took longer than `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        if not self._folding.acquire(timeout=max(timeout_s, 0)):
+            return False
+        try:
+            for _ in range(len(self._queue)):
+                if time.monotonic() > deadline:
+                    return False
+                self._fold_next()
+        finally:
+            self._folding.release()
+        return True
+
+    def close(self, timeout_s: float) -> bool:
+        """Fold what is queued and end the thread; later records are folded as they come."""
+        self._closing.set()
+        self._wake.set()
+        return self.drain(timeout_s)
+
+    def reset(self) -> None:
+        """Start over with no thread and nothing queued; for the child of a fork."""
+        self._queue = deque()
+        self._folding = threading.Lock()
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread = None
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None and not self._closing.is_set():
+                thread = threading.Thread(target=self._run, name="otel-genapp-folds", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._closing.wait(_GATHER_S)
+            self._wake.clear()
+            with self._folding:
+                while self._fold_next():
+                    pass
+            if self._closing.is_set():
+                return
+
+    def _help(self) -> None:
+        if self._folding.acquire(blocking=False):
+            try:
+                for _ in range(_HELP_BATCH):
+                    if not self._fold_next():
+                        return
+            finally:
+                self._folding.release()
+
+    def _fold_next(self) -> bool:
+        try:
+            record, context = self._queue.popleft()
+        except IndexError:
+            return False
+        with _guarded:
+            self._fold(record, context)
+        return True

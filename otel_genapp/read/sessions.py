@@ -1,0 +1,209 @@
+"""Sessions and totals as people and machines read them: the JSON of `/events/metrics…`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from otel_genapp import semconv
+from otel_genapp.ledger.rollup import Rollup, SessionRollup, quantile_ms
+from otel_genapp.ledger.store import SessionPage, Store
+from otel_genapp.records import LLMCall
+
+DEFAULT_PAGE = 100
+STEPS_LIMIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """One session's LLM usage. `as_dict()` is the JSON of `GET /events/metrics/session/{id}`.
+
+    Sums of tokens and duration cover the successful calls, `failed_…` the others; averages are
+    total / successful, rounded to 2 places, 0 when there are none. Durations are milliseconds,
+    money US dollars, times ISO 8601 in UTC; what nobody reported is None.
+    """
+
+    rollup: SessionRollup
+
+    @property
+    def session_id(self) -> str:
+        """The id the calls were bound to; `no_session` for calls without one."""
+        return self.rollup.session_id
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as JSON-ready values."""
+        rollup = self.rollup
+        return {
+            "session_id": rollup.session_id,
+            **_sums(rollup.sums),
+            "models": sorted(rollup.models),
+            "users": sorted(rollup.users),
+            "requests": [_request(call) for call in reversed(rollup.newest)],
+            "requests_truncated": rollup.sums.calls > len(rollup.newest),
+        }
+
+
+class Sessions:
+    """Per-session LLM usage, exact at the moment of asking. Methods may be called on any thread."""
+
+    def __init__(self, store: Store, catch_up: Callable[[], None]) -> None:
+        self._store = store
+        self._catch_up = catch_up
+
+    def get(self, session_id: str) -> SessionSummary | None:
+        """One session, or None when it is unknown."""
+        self._catch_up()
+        found = self._store.session(session_id)
+        return SessionSummary(found) if found is not None else None
+
+    def list(self, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> SessionPage:
+        """A page of session ids, most recently active first.
+
+        Raises:
+            ValueError: `limit` is below 1, or `cursor` is not one that a page gave.
+        """
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        self._catch_up()
+        return self._store.sessions(limit=limit, cursor=cursor)
+
+    def clear(self, session_id: str) -> bool:
+        """Remove a session's detail; totals and counters keep it. False when it is unknown."""
+        self._catch_up()
+        return self._store.clear(session_id)
+
+
+def totals_dict(
+    store: Store,
+    *,
+    from_s: float | None,
+    to_s: float | None,
+    step_s: float | None,
+    in_flight: int,
+) -> dict[str, Any]:
+    """The JSON of `GET /events/metrics`: totals over every call, by model, and over time.
+
+    `from_s` and `to_s` are UTC seconds since the epoch, taken to the whole minutes between them;
+    with `step_s` (at least 60) a series of totals is added.
+
+    Raises:
+        ValueError: the range is empty, or has more than 10,000 steps.
+    """
+    from_ns = None if from_s is None else int(from_s * 1e9)
+    to_ns = None if to_s is None else int(to_s * 1e9)
+    if from_ns is not None and to_ns is not None and from_ns >= to_ns:
+        raise ValueError("from must be before to")
+    found = store.totals(from_ns=from_ns, to_ns=to_ns)
+    no_session = store.session(semconv.NO_SESSION)
+    overall = found.overall
+    answer: dict[str, Any] = {
+        **_sums(overall),
+        "events": {
+            "started": overall.calls + in_flight,
+            "completed": overall.successful,
+            "failed": overall.failed,
+        },
+        "no_session": _sums(no_session.sums) if no_session is not None else _sums(Rollup()),
+        "by_model": [
+            {"provider": provider, "model": model, **_sums(sums)}
+            for (provider, model), sums in sorted(found.by_model.items())
+        ],
+    }
+    if step_s is not None:
+        answer["series"] = _series(store, overall, from_ns=from_ns, to_ns=to_ns, step_s=step_s)
+    return answer
+
+
+def _series(
+    store: Store, overall: Rollup, *, from_ns: int | None, to_ns: int | None, step_s: float
+) -> list[dict[str, Any]]:
+    if step_s < 60:
+        raise ValueError(f"step must be at least 60 seconds, got {step_s:g}")
+    step_ns = int(step_s * 1e9)
+    start = from_ns if from_ns is not None else overall.first_at_ns
+    end = to_ns if to_ns is not None else (overall.last_at_ns or 0) + 1
+    if start is None:
+        return []
+    start -= start % step_ns
+    if (end - start) / step_ns > STEPS_LIMIT:
+        raise ValueError(f"the range has more than {STEPS_LIMIT} steps; ask for a longer step")
+    return [
+        {"time": _time(moment), **_sums(store.totals(from_ns=moment, to_ns=moment + step_ns).overall)}
+        for moment in range(start, end, step_ns)
+    ]
+
+
+def _sums(sums: Rollup) -> dict[str, Any]:
+    successful = sums.successful
+    total_tokens = sums.tokens.input + sums.tokens.output
+    all_input = sums.tokens.input + sums.failed_tokens.input
+    cached = sums.tokens.cache_read + sums.failed_tokens.cache_read
+    priced = sums.cost_nano_usd / 1e9
+    duration_ms = round(sums.duration_ms, 3)
+    return {
+        "total_requests": sums.calls,
+        "successful_requests": successful,
+        "failed_requests": sums.failed,
+        "cancelled_requests": sums.cancelled,
+        "total_duration_ms": duration_ms,
+        "average_duration_ms": round(duration_ms / successful, 2) if successful else 0,
+        "failed_duration_ms": _round(sums.failed_duration_ms),
+        "total_prompt_tokens": sums.tokens.input,
+        "total_completion_tokens": sums.tokens.output,
+        "total_tokens": total_tokens,
+        "average_tokens_per_request": round(total_tokens / successful, 2) if successful else 0,
+        "failed_prompt_tokens": sums.failed_tokens.input,
+        "failed_completion_tokens": sums.failed_tokens.output,
+        "cached_tokens": cached,
+        "cache_hit_rate": round(cached / all_input, 4) if all_input else None,
+        "reasoning_tokens": sums.tokens.reasoning + sums.failed_tokens.reasoning,
+        "requests_with_tools": sums.with_tools,
+        "tool_calls": sums.tool_calls,
+        "cost_usd": priced if not sums.unpriced else None,
+        "priced_cost_usd": priced,
+        "unpriced_requests": sums.unpriced,
+        "unknown_usage_requests": sums.unknown_usage,
+        "first_request_at": _time(sums.first_at_ns),
+        "last_request_at": _time(sums.last_at_ns),
+        "p50_duration_ms": _round(quantile_ms(sums.buckets, 0.5)),
+        "p95_duration_ms": _round(quantile_ms(sums.buckets, 0.95)),
+    }
+
+
+def _request(call: LLMCall) -> Mapping[str, Any]:
+    return {
+        "call_id": call.call_id,
+        "at": _time(call.started_at_ns),
+        "status": call.status,
+        "error_type": call.error_type,
+        "provider": call.provider,
+        "model": call.model,
+        "response_model": call.response_model,
+        "operation": call.operation,
+        "duration_ms": _round(call.duration_ms),
+        "first_token_ms": _round(call.first_token_ms),
+        "prompt_tokens": call.usage.input,
+        "completion_tokens": call.usage.output,
+        "cached_tokens": call.usage.cache_read,
+        "reasoning_tokens": call.usage.reasoning,
+        "tools": list(call.tool_names),
+        "tool_calls": call.tool_calls,
+        "finish_reasons": list(call.finish_reasons),
+        "cost_usd": None if call.cost_nano_usd is None else call.cost_nano_usd / 1e9,
+        "user_id": call.user_id,
+        "correlation_id": call.correlation_id,
+        "trace_id": call.trace_id,
+    }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _time(moment_ns: int | None) -> str | None:
+    if moment_ns is None:
+        return None
+    moment = datetime.fromtimestamp(moment_ns / 1e9, tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
