@@ -1,0 +1,1 @@
+"""What happens in the app becomes OTel spans and measurements. Knows the OTel API and the hub."""
