@@ -1,0 +1,100 @@
+"""`init_telemetry`: the one call at start-up, and the only module that knows both ends."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, TypedDict, Unpack
+
+from otel_genapp.bootstrap import lifecycle
+from otel_genapp.bootstrap.telemetry import Telemetry
+from otel_genapp.config import Settings, prefer_stable_http_conventions, read_settings
+from otel_genapp.errors import AlreadyConfiguredError, ConfigError
+
+
+class Given(TypedDict, total=False):
+    """Settings `init_telemetry` takes by name; each has its `GENAPP_*` variable (README)."""
+
+    version: str
+    internal_auth: str | tuple[str, ...]
+    store: str
+    state_dir: str
+    instance: str
+    trust_incoming: str
+    propagate_to: str
+    client_paths: str | tuple[str, ...]
+    fastapi_spans: str
+    prometheus_auth: bool
+    session_limit: int
+
+
+_lock = threading.RLock()
+_telemetry: Telemetry | None = None
+
+
+def init_telemetry(
+    name: str | None = None, env: str | None = None, *, app: Any = None, **settings: Unpack[Given]
+) -> Telemetry:
+    """Start telemetry: OpenTelemetry providers, the `genapp_` metrics, FastAPI, Flask and HTTP clients.
+
+    Args:
+        name: the application's name, `service.name`; else `GENAPP_APP`.
+        env: dev, preprod or prod; else `GENAPP_ENV`, else dev.
+        app: a FastAPI or Flask application to instrument and to mount the endpoints on.
+        settings: see `Given`.
+
+    Returns:
+        The running telemetry. Called again with equal arguments, the same one.
+
+    Raises:
+        ConfigError: a setting cannot work; the message names the value and the remedy.
+        AlreadyConfiguredError: it runs already with other settings.
+        MissingDependencyError: what a setting needs is not installed.
+    """
+    global _telemetry  # noqa: PLW0603 - the one running telemetry of the process
+    if isinstance(app, str) and name is None:
+        name, app = app, None
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"name must be text, got {type(name).__name__}; pass an application as app=…")
+    found = read_settings(app=name, env=env, **settings)
+    with _lock:
+        telemetry = _telemetry
+        if telemetry is not None and (telemetry.running or telemetry.settings.otel.disabled):
+            _require_equal(telemetry.settings, found)
+        else:
+            prefer_stable_http_conventions()
+            telemetry = Telemetry(found)
+            telemetry.start()
+            _telemetry = telemetry
+            lifecycle.install(lambda: _telemetry)
+    if app is not None:
+        telemetry.mount(app)
+    return telemetry
+
+
+def shutdown(timeout_s: float = 5.0) -> bool:
+    """Shut the running telemetry down, if there is one; afterwards `init_telemetry` may start another.
+
+    True if everything pending arrived within `timeout_s` seconds.
+    """
+    global _telemetry
+    with _lock:
+        telemetry, _telemetry = _telemetry, None
+    return telemetry.shutdown(timeout_s) if telemetry is not None else True
+
+
+def running() -> Telemetry | None:
+    """The running telemetry, if there is one."""
+    found = _telemetry
+    return found if found is not None and found.running else None
+
+
+def _require_equal(known: Settings, asked: Settings) -> None:
+    if known == asked:
+        return
+    differing = [
+        name for name in Settings.__dataclass_fields__ if getattr(known, name) != getattr(asked, name)
+    ]
+    raise AlreadyConfiguredError(
+        f"telemetry is already running for app={known.app!r}, env={known.env!r} with another "
+        f"{', '.join(differing)}; call shutdown() first"
+    )

@@ -1,0 +1,254 @@
+"""Everything that runs behind the `Telemetry` handle, wired together here and nowhere else.
+
+Imported when telemetry starts, so that importing the package stays cheap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import SpanProcessor
+
+from otel_genapp import hub, quiet, semconv
+from otel_genapp.bootstrap import instrumentation, providers
+from otel_genapp.config import Settings
+from otel_genapp.ledger.store_memory import MemoryStore
+from otel_genapp.logs import install_logging
+from otel_genapp.metrics.fork import restart_counts
+from otel_genapp.metrics.instruments import Instruments
+from otel_genapp.metrics.llm import fold
+from otel_genapp.metrics.prometheus import OPENMETRICS, TEXT, GenappPrometheusReader, negotiate
+from otel_genapp.metrics.system import SystemMetrics
+from otel_genapp.metrics.views import genapp_views
+from otel_genapp.pipeline.counting import Tree
+from otel_genapp.pipeline.events import EventBus
+from otel_genapp.pipeline.export import MetricExport, SpanExport, at_once
+from otel_genapp.pipeline.folds import Folds
+from otel_genapp.pipeline.processor import GenappSpanProcessor
+from otel_genapp.pipeline.sampler import Recording
+from otel_genapp.records import LLMCall, Record
+from otel_genapp.version import __version__
+
+DRAIN_TIMEOUT_S = 5.0
+ACTIVE_WINDOW_S = 300
+
+_guarded = quiet.quiet("lifecycle")
+
+
+class Machinery:
+    """The pipeline, the metrics, the store and the exports of one telemetry."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = MemoryStore(session_limit=settings.session_limit, on_evict=self._count_eviction)
+        self.events = EventBus(self._count_event)
+        self.folds = Folds(self._fold)
+        self.tree = Tree()
+        self.recording = Recording()
+        self.processor = GenappSpanProcessor(
+            self.tree, self._emit, events=self.events, count_drop=self._count_drop
+        )
+        self.reader = GenappPrometheusReader(providers.constant_labels(settings))
+        self.meters: Any = MeterProvider(
+            metric_readers=[self.reader],
+            resource=providers.build_resource(settings),
+            views=genapp_views(),
+            shutdown_on_exit=False,
+        )
+        gauges = {
+            semconv.LLM_IN_FLIGHT.name: lambda: self.processor.in_flight,
+            semconv.ACTIVE_SESSIONS.name: self._active_sessions,
+        }
+        self.instruments = Instruments(self.meters.get_meter(semconv.SCOPE, __version__), gauges)
+        self.tracing: providers.Tracing | None = None
+        self._global_meters: Any = None
+        self._system: SystemMetrics | None = None
+        self._span_export: SpanExport | None = None
+        self._metric_exports: list[MetricExport] = []
+        self._extra_processors: tuple[SpanProcessor, ...] = ()
+        self._undo: list[Callable[[], None]] = []
+
+    def start(self, flush: Callable[[float], bool], *processors: SpanProcessor) -> None:
+        """Attach to the providers, open the exports, watch the libraries, and take over.
+
+        Raises:
+            MissingDependencyError: OTLP over grpc is configured and its exporter is not installed.
+        """
+        self._extra_processors = processors
+        meters, ours = providers.global_meter_provider(self.settings)
+        self._global_meters = meters if ours else None
+        tracing = providers.Tracing(self.settings, self.recording)
+        self._start_exports(export_spans=tracing.owned)
+        self._undo = [install_logging(), quiet.observe(self._count_own_error)]
+        with _guarded:
+            system = SystemMetrics(self.meters, excluded=self.settings.otel.excluded_system_metrics)
+            self._system = system
+            self._undo.append(system.stop)
+        self.take_over(flush, tracing)
+        instrumentation.watch_libraries()
+
+    def take_over(self, flush: Callable[[float], bool], tracing: providers.Tracing | None = None) -> None:
+        """Be the telemetry that producers and spans reach; after a test kit's, once more."""
+        self.tracing = tracing or providers.Tracing(self.settings, self.recording)
+        self.recording.tree = self.tree
+        self.processor.cleans_urls = not self.tracing.owned
+        if self.tracing.switch is not None:
+            exports = (self._span_export,) if self._span_export is not None else ()
+            self.tracing.switch.targets = (self.processor, *exports, *self._extra_processors)
+        providers.install_propagator()
+        running = hub.Hub(
+            settings=self.settings,
+            families=self.instruments,
+            tracer=trace.get_tracer(semconv.SCOPE, __version__),
+            trusted=self.settings.trust_rule(),
+            egress=self.settings.propagate_rule(),
+            flush=flush,
+        )
+        hub.set_active(running)
+        hub.show_actions(running)
+
+    def catch_up(self) -> None:
+        """Fold everything that ended before this call."""
+        self.folds.drain(DRAIN_TIMEOUT_S)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The body and content type of `/prometheus`."""
+        self.catch_up()
+        openmetrics = negotiate(accept)
+        return self.reader.exposition(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def flush(self, timeout_s: float) -> bool:
+        """Deliver what is pending; True only if all of it arrived in time."""
+        deadline = time.monotonic() + timeout_s
+        settled = self.folds.drain(timeout_s)
+        works = [_within(export.flush, deadline) for export in self._exports()]
+        delivered = at_once(works, deadline - time.monotonic())
+        settled &= self.events.drain(max(deadline - time.monotonic(), 0))
+        return settled and delivered
+
+    def close(self, timeout_s: float) -> bool:
+        """Let go of the providers, deliver what is pending and stop, within `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        hub.set_active(None)
+        with _guarded:
+            self.recording.tree = None
+            self.recording.excluded = set()
+            if self.tracing is not None and self.tracing.switch is not None:
+                self.tracing.switch.targets = ()
+        settled = self.folds.close(timeout_s * 0.2)
+        works = [_within(export.close, deadline) for export in self._exports()]
+        delivered = at_once(works, deadline - time.monotonic())
+        with _guarded:
+            for export in self._metric_exports[1:]:
+                self._global_meters.remove_metric_reader(export.reader)
+        self.events.close()
+        settled &= self.events.drain(max(min(deadline - time.monotonic(), 0.5), 0))
+        for undo in self._undo:
+            with _guarded:
+                undo()
+        return settled and delivered
+
+    def restart_in_child(self) -> None:
+        """Start over in the child of a fork: what the parent counted stays the parent's."""
+        self.processor.reset()
+        self.folds.reset()
+        self.events.reset()
+        self.store.reset()
+        restart_counts(self.meters)
+        if self._global_meters is not None:
+            restart_counts(self._global_meters)
+        if self._span_export is not None:
+            self._span_export.reset()
+        self.reader.reset_lock()
+        if self._system is not None:
+            self._system.restart_in_child()
+        self.instruments.forget()
+        hub.restart_in_child()
+
+    def describe(self) -> dict[str, Any]:
+        """The machinery's part of `status()`."""
+        tracing, export = self.tracing, self._span_export
+        notes = list(tracing.notes) if tracing is not None else []
+        if self._system is not None:
+            notes.append(self._system.problem)
+        return {
+            "instrumented": instrumentation.instrumented(),
+            "tracer_provider": tracing.describe() if tracing is not None else "not started",
+            "sampling": "exports only" if tracing is None or tracing.sampler_wrapped else "numbers too",
+            "bound_recording": self.instruments.bound,
+            "otlp": {
+                "traces": export is not None,
+                "metrics": bool(self._metric_exports),
+                "spans_pending": export.pending if export is not None else 0,
+            },
+            "notes": [note for note in notes if note],
+        }
+
+    def _start_exports(self, *, export_spans: bool) -> None:
+        settings = self.settings
+        if settings.otel.traces_endpoint and export_spans:
+            providers.span_exporter(settings).shutdown()  # a missing package is told now, not later
+            self._span_export = SpanExport(
+                lambda: providers.span_exporter(settings),
+                self._count_delivery,
+                queue_size=settings.otel.span_queue_size,
+            )
+        if settings.otel.metrics_endpoint:
+            # Conventional http.* metrics leave beside these, so the genapp_ ones would double them.
+            own = MetricExport(lambda: providers.metric_exporter(settings), without="genapp_http_")
+            self.meters.add_metric_reader(own.reader)
+            self._metric_exports = [own]
+            if self._global_meters is not None:
+                shared = MetricExport(lambda: providers.metric_exporter(settings))
+                self._global_meters.add_metric_reader(shared.reader)
+                self._metric_exports.append(shared)
+
+    def _exports(self) -> list[SpanExport | MetricExport]:
+        spans = [self._span_export] if self._span_export is not None else []
+        return [*spans, *self._metric_exports]
+
+    def _emit(self, record: Record, context: Context) -> None:
+        if isinstance(record, LLMCall):
+            self.instruments.telemetry_records.record(1, ("llm_call", "created"), context)
+        self.folds.append(record, context)
+
+    def _fold(self, record: Record, context: Context) -> None:
+        is_new = self.store.apply((record,))
+        if isinstance(record, LLMCall):
+            self.instruments.telemetry_records.record(is_new, ("llm_call", "stored"))
+        if is_new:
+            fold(self.instruments, record, context)
+
+    def _active_sessions(self) -> int:
+        return self.store.active_sessions(since_ns=time.time_ns() - ACTIVE_WINDOW_S * 10**9)
+
+    def _count_drop(self, what: str, reason: str) -> None:
+        self.instruments.telemetry_dropped.record(1, (what, reason))
+
+    def _count_eviction(self) -> None:
+        self._count_drop("session", "memory_limit")
+
+    def _count_event(self, outcome: str, reason: str) -> None:
+        if outcome == "dropped":
+            self._count_drop("event", reason)
+        else:
+            self.instruments.telemetry_records.record(1, ("event", outcome))
+
+    def _count_delivery(self, what: str, outcome: str, number: int) -> None:
+        if outcome in {"created", "exported"}:
+            self.instruments.telemetry_records.record(number, (what, outcome))
+        else:
+            self.instruments.telemetry_dropped.record(number, (what, outcome))
+
+    def _count_own_error(self, site: str, error: Exception) -> None:
+        del error
+        self.instruments.telemetry_errors.record(1, (site,))
+
+
+def _within(work: Callable[[float], bool], deadline: float) -> Callable[[], bool]:
+    return lambda: work(max(deadline - time.monotonic(), 0))

@@ -1,0 +1,157 @@
+"""`Telemetry`: the handle of one running telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from otel_genapp.config import Settings
+from otel_genapp.pipeline.events import Subscriber
+from otel_genapp.read.sessions import Sessions, totals_dict
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor
+
+    from otel_genapp.state_directory import StateDirectory
+
+
+class Telemetry:
+    """One running telemetry. `init_telemetry` makes it; it is a context manager that shuts down.
+
+    `sessions` answers per-session LLM usage; the other methods are described where they stand.
+    With `OTEL_SDK_DISABLED=true` every method works and finds nothing.
+    """
+
+    def __init__(self, settings: Settings, state: StateDirectory | None = None) -> None:
+        # Imported here, once telemetry is wanted: `import otel_genapp` is to stay cheap.
+        from otel_genapp.bootstrap.machinery import Machinery
+        from otel_genapp.serve.auth import Gate
+        from otel_genapp.state_directory import open_state_directory
+
+        self.settings = settings
+        self.running = False
+        self._machinery = Machinery(settings)
+        self._state = state or open_state_directory(settings)
+        self._gate = Gate.open(settings, self._state)
+        self._endpoints: dict[str, str] = {}
+        self.sessions = Sessions(self._machinery.store, self._machinery.catch_up)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    def start(self, *processors: SpanProcessor) -> None:
+        """Take up work; `processors` get every span too. Only `init_telemetry` and the test kit call this.
+
+        Raises:
+            MissingDependencyError: OTLP over grpc is configured and its exporter is not installed.
+        """
+        if not self.settings.otel.disabled:
+            self._machinery.start(self.flush, *processors)
+            self.running = True
+
+    def resume(self) -> None:
+        """Be the telemetry that producers and spans reach again, after a test kit's was."""
+        self._machinery.take_over(self.flush)
+
+    def instrument_app(self, app: Any) -> None:
+        """Prepare a FastAPI or Flask app before its first request; all of them are watched anyway.
+
+        Raises:
+            ConfigError: `app` is neither.
+        """
+        from otel_genapp.bootstrap import web
+
+        web.prepare(app)
+
+    def mount(self, app: Any) -> None:
+        """Serve `/prometheus` and `/events/metrics…` from a FastAPI or Flask app. Idempotent.
+
+        Without a token the guarded endpoints are left out in preprod and prod; `status()` says so.
+
+        Raises:
+            ConfigError: `app` is neither FastAPI nor Flask.
+        """
+        from otel_genapp.bootstrap import web
+
+        web.prepare(app)
+        self._endpoints.update(web.mount(app, self, gate=self._gate, settings=self.settings))
+        if self.running:
+            self._machinery.recording.excluded.update(web.OWN_PATHS)
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        """Call `callback(event)` with `LLMRequestStarted`, `…Completed` and `…Failed`, in order.
+
+        It runs on a thread of its own; what it raises is counted. Returns the call that ends it.
+        """
+        return self._machinery.events.subscribe(callback)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The body and content type of `/prometheus` for an `Accept` header."""
+        return self._machinery.exposition(accept)
+
+    def totals(
+        self,
+        *,
+        from_s: float | None = None,
+        to_s: float | None = None,
+        step_s: float | None = None,
+    ) -> dict[str, Any]:
+        """The JSON of `GET /events/metrics`; times are UTC seconds since the epoch.
+
+        Raises:
+            ValueError: the range is empty or has too many steps.
+        """
+        machinery = self._machinery
+        machinery.catch_up()
+        return totals_dict(
+            machinery.store,
+            from_s=from_s,
+            to_s=to_s,
+            step_s=step_s,
+            in_flight=machinery.processor.in_flight,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What is running, what is instrumented, what is not and why. JSON-ready, no secrets."""
+        machinery = self._machinery.describe()
+        notes = [*machinery.pop("notes"), *([self._state.problem] if self._state.problem else [])]
+        return {
+            "running": self.running,
+            "disabled": self.settings.otel.disabled,
+            "app": self.settings.app,
+            "env": self.settings.env,
+            "version": self.settings.version or None,
+            **machinery,
+            "store": self.settings.store,
+            "state_directory": str(self._state.path) if self._state.path is not None else None,
+            "endpoints": dict(self._endpoints),
+            "guarded_endpoints": self._gate.reason,
+            "notes": notes,
+        }
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Deliver what is pending. True only if all of it arrived within `timeout_s` seconds."""
+        return self._machinery.flush(timeout_s)
+
+    def shutdown(self, timeout_s: float = 5.0) -> bool:
+        """Deliver what is pending and stop, within `timeout_s` seconds whatever is broken behind it.
+
+        True if everything arrived. Sessions and totals can still be read; further calls do nothing.
+        """
+        if not self.running:
+            return True
+        self.running = False
+        return self._machinery.close(timeout_s)
+
+    def restart_in_child(self) -> None:
+        """Start over in the child of a fork: what the parent counted stays the parent's."""
+        self._machinery.restart_in_child()
