@@ -128,8 +128,10 @@ def clean_id(value: object) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else str(value)
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return text[:256] or None
+    text = text[:256]
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text or None
 
 
 def entry_context(*, correlation_id: str | None, session_id: str | None, peer_trusted: bool) -> Context:

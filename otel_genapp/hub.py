@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Span, Tracer
 
 from otel_genapp.config import Settings
 from otel_genapp.network import HostRule
@@ -59,6 +59,9 @@ class Hub:
     egress: HostRule
     flush: Callable[[float], bool]
     """Deliver what is pending within that many seconds; called at ASGI lifespan shutdown."""
+    drop_root: Callable[[], Span | None] | None = None
+    """Decides on a new root span: the span of one not sampled, None for one to be made. None where
+    only the tracer can decide."""
     prepared: set[int] = field(default_factory=set)
     """ids of the web apps already prepared for spans."""
     exchanges: set[Any] = field(default_factory=set)

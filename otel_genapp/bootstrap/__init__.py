@@ -65,7 +65,8 @@ def init_telemetry(
             telemetry = Telemetry(found)
             telemetry.start()
             _telemetry = telemetry
-            lifecycle.install(lambda: _telemetry)
+            if telemetry.running:
+                lifecycle.install(lambda: _telemetry, restart=_restart_in_child)
     if app is not None:
         telemetry.mount(app)
     return telemetry
@@ -86,6 +87,14 @@ def running() -> Telemetry | None:
     """The running telemetry, if there is one."""
     found = _telemetry
     return found if found is not None and found.running else None
+
+
+def _restart_in_child() -> None:
+    """Start over in the child of a fork, with a lock nobody holds."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    if _telemetry is not None:
+        _telemetry.restart_in_child()
 
 
 def _require_equal(known: Settings, asked: Settings) -> None:

@@ -27,7 +27,7 @@ from otel_genapp.metrics.system import SystemMetrics
 from otel_genapp.metrics.views import genapp_views
 from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.events import EventBus
-from otel_genapp.pipeline.export import MetricExport, SpanExport, at_once
+from otel_genapp.pipeline.export import MetricExport, SpanExport
 from otel_genapp.pipeline.folds import Folds
 from otel_genapp.pipeline.processor import GenappSpanProcessor
 from otel_genapp.pipeline.sampler import Recording
@@ -50,6 +50,8 @@ class Machinery:
         self.folds = Folds(self._fold)
         self.tree = Tree()
         self.recording = Recording()
+        self.own_paths: set[str] = set()
+        """Paths of our endpoints, once they are mounted: their requests make no spans."""
         self.processor = GenappSpanProcessor(
             self.tree, self._emit, events=self.events, count_drop=self._count_drop
         )
@@ -95,8 +97,8 @@ class Machinery:
     def take_over(self, flush: Callable[[float], bool], tracing: providers.Tracing | None = None) -> None:
         """Be the telemetry that producers and spans reach; after a test kit's, once more."""
         self.tracing = tracing or providers.Tracing(self.settings, self.recording)
-        self.recording.tree = self.tree
-        self.processor.cleans_urls = not self.tracing.owned
+        self.recording = self.tracing.recording
+        self.recording.tree, self.recording.excluded = self.tree, self.own_paths
         if self.tracing.switch is not None:
             exports = (self._span_export,) if self._span_export is not None else ()
             self.tracing.switch.targets = (self.processor, *exports, *self._extra_processors)
@@ -108,6 +110,7 @@ class Machinery:
             trusted=self.settings.trust_rule(),
             egress=self.settings.propagate_rule(),
             flush=flush,
+            drop_root=self.tracing.drop_root,
         )
         hub.set_active(running)
         hub.show_actions(running)
@@ -126,10 +129,9 @@ class Machinery:
         """Deliver what is pending; True only if all of it arrived in time."""
         deadline = time.monotonic() + timeout_s
         settled = self.folds.drain(timeout_s)
-        works = [_within(export.flush, deadline) for export in self._exports()]
-        delivered = at_once(works, deadline - time.monotonic())
+        arrived = self._deliver(deadline)
         settled &= self.events.drain(max(deadline - time.monotonic(), 0))
-        return settled and delivered
+        return settled and arrived
 
     def close(self, timeout_s: float) -> bool:
         """Let go of the providers, deliver what is pending and stop, within `timeout_s`."""
@@ -141,20 +143,21 @@ class Machinery:
             if self.tracing is not None and self.tracing.switch is not None:
                 self.tracing.switch.targets = ()
         settled = self.folds.close(timeout_s * 0.2)
-        works = [_within(export.close, deadline) for export in self._exports()]
-        delivered = at_once(works, deadline - time.monotonic())
-        with _guarded:
-            for export in self._metric_exports[1:]:
-                self._global_meters.remove_metric_reader(export.reader)
+        arrived = self._deliver(deadline)
+        for export in self._exports():
+            with _guarded:
+                export.close()
         self.events.close()
         settled &= self.events.drain(max(min(deadline - time.monotonic(), 0.5), 0))
         for undo in self._undo:
             with _guarded:
                 undo()
-        return settled and delivered
+        return settled and arrived
 
     def restart_in_child(self) -> None:
         """Start over in the child of a fork: what the parent counted stays the parent's."""
+        if self.tracing is not None and self.tracing.switch is not None:
+            self.tracing.switch.forked_at_ns = time.time_ns()
         self.processor.reset()
         self.folds.reset()
         self.events.reset()
@@ -162,8 +165,8 @@ class Machinery:
         restart_counts(self.meters)
         if self._global_meters is not None:
             restart_counts(self._global_meters)
-        if self._span_export is not None:
-            self._span_export.reset()
+        for export in self._exports():
+            export.reset()
         self.reader.reset_lock()
         if self._system is not None:
             self._system.restart_in_child()
@@ -200,17 +203,25 @@ class Machinery:
             )
         if settings.otel.metrics_endpoint:
             # Conventional http.* metrics leave beside these, so the genapp_ ones would double them.
-            own = MetricExport(lambda: providers.metric_exporter(settings), without="genapp_http_")
-            self.meters.add_metric_reader(own.reader)
-            self._metric_exports = [own]
+            self._metric_exports = [
+                MetricExport(lambda: providers.metric_exporter(settings), self.meters, without="genapp_http_")
+            ]
             if self._global_meters is not None:
-                shared = MetricExport(lambda: providers.metric_exporter(settings))
-                self._global_meters.add_metric_reader(shared.reader)
-                self._metric_exports.append(shared)
+                self._metric_exports.append(
+                    MetricExport(lambda: providers.metric_exporter(settings), self._global_meters)
+                )
+            self.instruments.forget()  # what is bound already feeds the readers of then only
 
     def _exports(self) -> list[SpanExport | MetricExport]:
         spans = [self._span_export] if self._span_export is not None else []
         return [*spans, *self._metric_exports]
+
+    def _deliver(self, deadline: float) -> bool:
+        answers = [export.begin_flush() for export in self._exports()]
+        arrived = True
+        for answer in answers:
+            arrived &= answer(deadline - time.monotonic())
+        return arrived
 
     def _emit(self, record: Record, context: Context) -> None:
         if isinstance(record, LLMCall):
@@ -248,7 +259,3 @@ class Machinery:
     def _count_own_error(self, site: str, error: Exception) -> None:
         del error
         self.instruments.telemetry_errors.record(1, (site,))
-
-
-def _within(work: Callable[[float], bool], deadline: float) -> Callable[[], bool]:
-    return lambda: work(max(deadline - time.monotonic(), 0))

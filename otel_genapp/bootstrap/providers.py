@@ -15,12 +15,20 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import (
+    ReadableSpan,
+    Span,
+    SpanLimits,
+    SpanProcessor,
+    SynchronousMultiSpanProcessor,
+    TracerProvider,
+)
 
 from otel_genapp import semconv
 from otel_genapp.config import Settings
 from otel_genapp.context import GenappPropagator
 from otel_genapp.errors import MissingDependencyError
+from otel_genapp.pipeline.root_sampling import DropRoot, ReservingIds, drop_root_of
 from otel_genapp.pipeline.sampler import (
     GenappTracerProvider,
     Recording,
@@ -42,6 +50,8 @@ class Switch(SpanProcessor):
 
     def __init__(self) -> None:
         self.targets: tuple[SpanProcessor, ...] = ()
+        self.forked_at_ns = 0
+        """In the child of a fork: spans that began before are the parent's, which ends them too."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for target in self.targets:
@@ -49,6 +59,8 @@ class Switch(SpanProcessor):
                 target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
+        if self.forked_at_ns and (span.start_time or 0) < self.forked_at_ns:
+            return
         for target in self.targets:
             with _guarded:
                 target.on_end(span)
@@ -90,12 +102,17 @@ class Tracing:
                 max_span_attributes=_ATTRIBUTE_LIMIT
             )  # fmt: skip
             provider = GenappTracerProvider(
-                resource=build_resource(settings), shutdown_on_exit=False, span_limits=limits
+                resource=build_resource(settings),
+                shutdown_on_exit=False,
+                id_generator=ReservingIds(),
+                span_limits=limits,
             )
             trace.set_tracer_provider(provider)
         self.provider: Any = provider
         self.owned = isinstance(provider, GenappTracerProvider)
         self.sampler_wrapped = False
+        self.drop_root: DropRoot | None = None
+        self.recording = recording
         self.switch = self._find_switch()
         if self.owned:
             self._renew(settings, recording)
@@ -119,16 +136,20 @@ class Tracing:
         add = getattr(self.provider, "add_span_processor", None)
         if add is None:
             return None
-        switch = Switch()
-        add(switch)
         with _guarded:
+            switch = Switch()
+            add(switch)
             self.provider._otel_genapp_switch = switch  # noqa: SLF001 - ours, set two lines up
-        return switch
+            _put_first(self.provider, switch)
+            return switch
+        return None
 
     def _renew(self, settings: Settings, recording: Recording) -> None:
         # A throwaway provider reads OTEL_TRACES_SAMPLER the way the SDK does.
-        sampler = RecordingSampler(TracerProvider(shutdown_on_exit=False).sampler, recording)
+        chosen = TracerProvider(shutdown_on_exit=False).sampler
+        sampler = RecordingSampler(chosen, recording)
         provider = self.provider
+        self.drop_root = drop_root_of(provider, chosen)
         provider.sampler = sampler
         with _guarded:
             provider._resource = build_resource(settings)  # noqa: SLF001 - no public way to change it
@@ -141,7 +162,7 @@ class Tracing:
     def _join(self, recording: Recording) -> None:
         known = getattr(self.provider, "_otel_genapp_recording", None)
         if isinstance(known, Recording):
-            known.tree, known.excluded = recording.tree, recording.excluded
+            self.recording = known  # the one its sampler reads
             self.sampler_wrapped = True
             return
         with _guarded:
@@ -154,6 +175,18 @@ class Tracing:
             )
 
 
+def _put_first(provider: Any, switch: Switch) -> None:
+    """Let no processor that raises keep a span from ours; the SDK calls them in order."""
+    for owner in (provider, getattr(provider, "provider", None)):
+        processors: Any = getattr(owner, "_active_span_processor", None)
+        if isinstance(processors, SynchronousMultiSpanProcessor):
+            with processors._lock:  # noqa: SLF001 - no public way to change the order
+                known = processors._span_processors  # noqa: SLF001
+                if switch in known:
+                    others = (one for one in known if one is not switch)
+                    processors._span_processors = (switch, *others)  # noqa: SLF001
+
+
 def global_meter_provider(settings: Settings) -> tuple[Any, bool]:
     """(provider, ours): the global MeterProvider, set by us unless somebody did before."""
     provider: Any = metrics.get_meter_provider()
@@ -161,7 +194,11 @@ def global_meter_provider(settings: Settings) -> tuple[Any, bool]:
         provider = MeterProvider(resource=build_resource(settings), shutdown_on_exit=False)
         provider._otel_genapp = True  # noqa: SLF001 - our mark on our own object
         metrics.set_meter_provider(provider)
-    return provider, getattr(provider, "_otel_genapp", False)
+    ours = getattr(provider, "_otel_genapp", False)
+    if ours:
+        with _guarded:
+            provider._sdk_config.resource = build_resource(settings)  # noqa: SLF001 - no public way to change it
+    return provider, ours
 
 
 def install_propagator() -> GenappPropagator:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from otel_genapp.config import Settings
 from otel_genapp.pipeline.events import Subscriber
+from otel_genapp.quiet import quiet
 from otel_genapp.read.sessions import Sessions, totals_dict
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
     from otel_genapp.state_directory import StateDirectory
+
+STOP_TIMEOUT_S = 5.0
+_FLUSH_TIMEOUT_S = 4.5
+_LEAST_STOP_S = 0.25
 
 
 class Telemetry:
@@ -31,6 +38,10 @@ class Telemetry:
 
         self.settings = settings
         self.running = False
+        self._ending = threading.Lock()  # taken once, by whoever shuts down; nobody waits for it
+        self._ended = threading.Event()
+        self._all_arrived = True
+        self._stop_by_s = 0.0
         self._machinery = Machinery(settings)
         self._state = state or open_state_directory(settings)
         self._gate = Gate.open(settings, self._state)
@@ -55,12 +66,12 @@ class Telemetry:
             MissingDependencyError: OTLP over grpc is configured and its exporter is not installed.
         """
         if not self.settings.otel.disabled:
-            self._machinery.start(self.flush, *processors)
+            self._machinery.start(lambda _timeout_s: self.flush_before_stop(), *processors)
             self.running = True
 
     def resume(self) -> None:
         """Be the telemetry that producers and spans reach again, after a test kit's was."""
-        self._machinery.take_over(self.flush)
+        self._machinery.take_over(lambda _timeout_s: self.flush_before_stop())
 
     def instrument_app(self, app: Any) -> None:
         """Prepare a FastAPI or Flask app before its first request; all of them are watched anyway.
@@ -84,8 +95,7 @@ class Telemetry:
 
         web.prepare(app)
         self._endpoints.update(web.mount(app, self, gate=self._gate, settings=self.settings))
-        if self.running:
-            self._machinery.recording.excluded.update(web.OWN_PATHS)
+        self._machinery.own_paths.update(web.OWN_PATHS)
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call `callback(event)` with `LLMRequestStarted`, `…Completed` and `…Failed`, in order.
@@ -140,18 +150,45 @@ class Telemetry:
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Deliver what is pending. True only if all of it arrived within `timeout_s` seconds."""
+        if not self.running:
+            return self._all_arrived
         return self._machinery.flush(timeout_s)
 
     def shutdown(self, timeout_s: float = 5.0) -> bool:
         """Deliver what is pending and stop, within `timeout_s` seconds whatever is broken behind it.
 
-        True if everything arrived. Sessions and totals can still be read; further calls do nothing.
+        True if everything arrived. Sessions and totals can still be read; further calls do nothing
+        but wait for a first one that is under way elsewhere.
         """
-        if not self.running:
+        if not self.running and not self._ending.locked():
             return True
-        self.running = False
-        return self._machinery.close(timeout_s)
+        if not self._ending.acquire(blocking=False):
+            self._ended.wait(timeout_s)
+            return self._all_arrived
+        self.running = self._all_arrived = False
+        try:
+            with quiet("lifecycle"):
+                self._all_arrived = self._machinery.close(timeout_s)
+        finally:
+            self._ended.set()
+        return self._all_arrived
+
+    def flush_before_stop(self) -> bool:
+        """Deliver what is pending in a process that is about to end; a `stop` soon after gets the rest."""
+        self._stop_by_s = time.monotonic() + STOP_TIMEOUT_S
+        arrived = self.flush(_FLUSH_TIMEOUT_S)
+        if arrived:
+            self._stop_by_s = 0.0
+        return arrived
+
+    def stop(self) -> bool:
+        """Shut down in the time a process has at its end, failed flushes just before included."""
+        left_s = self._stop_by_s - time.monotonic()
+        return self.shutdown(STOP_TIMEOUT_S if left_s < -1 else max(left_s, _LEAST_STOP_S))
 
     def restart_in_child(self) -> None:
         """Start over in the child of a fork: what the parent counted stays the parent's."""
+        self._ended = threading.Event()
+        if self._ending.locked():  # by a thread of the parent's, or long ago
+            self._ended.set()
         self._machinery.restart_in_child()

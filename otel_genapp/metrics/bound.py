@@ -12,24 +12,62 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from opentelemetry.context import Context, get_current
 
 Record = Callable[[float, Context | None], None]
 
 
+class _Plain:
+    """The part of the SDK's `Measurement` that aggregations read when no exemplar is wanted."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+
 class _Sample:
-    """The part of the SDK's `Measurement` that aggregations read."""
+    """The part they read when one is."""
 
     __slots__ = ("attributes", "context", "time_unix_nano", "value")
 
-    def __init__(
-        self, value: float, time_unix_nano: int, *, attributes: Mapping[str, str], context: Context
-    ) -> None:
+    def __init__(self, value: float, *, attributes: Mapping[str, str], context: Context) -> None:
         self.value = value
-        self.time_unix_nano = time_unix_nano
+        self.time_unix_nano = time_ns()
         self.attributes = attributes
         self.context = context
+
+
+class _ExemplarChoice:
+    """The SDK's exemplar filter, asked once for a context: it looks at nothing else.
+
+    One request records several values with the same context.
+    """
+
+    __slots__ = ("_ask", "_last")
+
+    def __init__(self, ask: Callable[..., bool]) -> None:
+        self._ask = ask
+        self._last: tuple[Context | None, bool] = (None, False)
+
+    def __call__(self, value: float, attributes: Mapping[str, str], context: Context) -> bool:
+        known, answer = self._last
+        if known is not context:
+            answer = self._ask(value, 0, attributes, context)
+            self._last = (context, answer)
+        return answer
+
+
+_choices: WeakKeyDictionary[Any, _ExemplarChoice] = WeakKeyDictionary()
+
+
+def _choice_of(exemplar_filter: Any) -> _ExemplarChoice:
+    choice = _choices.get(exemplar_filter)
+    if choice is None:
+        choice = _choices[exemplar_filter] = _ExemplarChoice(exemplar_filter.should_sample)
+    return choice
 
 
 def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
@@ -55,7 +93,7 @@ def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
                 kept = {name: value for name, value in attributes.items() if keys is None or name in keys}
                 aggregation = match._attributes_aggregation[_hash_attributes(kept)]  # noqa: SLF001
                 feeds.append(aggregation.aggregate)
-        wants_exemplar = consumer._sdk_config.exemplar_filter.should_sample  # noqa: SLF001
+        wants_exemplar = _choice_of(consumer._sdk_config.exemplar_filter)  # noqa: SLF001
     except (AttributeError, ImportError, KeyError, TypeError):
         return None
     if len(feeds) == 1:
@@ -64,33 +102,30 @@ def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
 
 
 def _one(
-    feed: Callable[[Any, bool], None],
-    wants_exemplar: Callable[..., bool],
-    *,
-    attributes: Mapping[str, str],
+    feed: Callable[[Any, bool], None], wants_exemplar: _ExemplarChoice, *, attributes: Mapping[str, str]
 ) -> Record:
     def record(value: float, context: Context | None) -> None:
         if context is None:
             context = get_current()
-        now_ns = time_ns()
-        sample = _Sample(value, now_ns, attributes=attributes, context=context)
-        feed(sample, wants_exemplar(value, now_ns, attributes, context))
+        if wants_exemplar(value, attributes, context):
+            feed(_Sample(value, attributes=attributes, context=context), True)
+        else:
+            feed(_Plain(value), False)
 
     return record
 
 
 def _several(
     feeds: tuple[Callable[[Any, bool], None], ...],
-    wants_exemplar: Callable[..., bool],
+    wants_exemplar: _ExemplarChoice,
     *,
     attributes: Mapping[str, str],
 ) -> Record:
     def record(value: float, context: Context | None) -> None:
         if context is None:
             context = get_current()
-        now_ns = time_ns()
-        sample = _Sample(value, now_ns, attributes=attributes, context=context)
-        exemplar = wants_exemplar(value, now_ns, attributes, context)
+        exemplar = wants_exemplar(value, attributes, context)
+        sample = _Sample(value, attributes=attributes, context=context) if exemplar else _Plain(value)
         for feed in feeds:
             feed(sample, exemplar)
 

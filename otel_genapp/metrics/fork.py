@@ -28,8 +28,13 @@ def restart_counts(provider: Any) -> bool:
             )
             for reader in consumer._reader_storages  # noqa: SLF001
         }
+        meters = tuple(provider._meters.values())  # noqa: SLF001
     except (AttributeError, ImportError, TypeError):
         return False
     consumer._lock = threading.Lock()  # noqa: SLF001
     consumer._reader_storages = storages  # noqa: SLF001
+    for meter in meters:
+        for name in ("_instrument_ids_lock", "_instrument_registration_lock"):
+            if hasattr(meter, name):
+                setattr(meter, name, threading.Lock())
     return True

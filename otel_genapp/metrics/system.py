@@ -45,9 +45,8 @@ class SystemMetrics:
 
     def restart_in_child(self) -> None:
         """Watch the child of a fork instead of its parent."""
-        import psutil
-
-        self._instrumentor._proc = psutil.Process()  # noqa: SLF001 - set once in its constructor
+        watched = self._instrumentor._proc  # noqa: SLF001 - the process that made it, for ever
+        self._instrumentor._proc = type(watched)()  # noqa: SLF001
 
     def stop(self) -> None:
         """Let a later telemetry start it again."""

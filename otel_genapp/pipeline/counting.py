@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from otel_genapp.pipeline.dialects import Facts, SpanClass
@@ -41,7 +41,7 @@ class Node:
     """One recorded span in a tree that holds LLM or agent spans."""
 
     __slots__ = (
-        "below", "call", "credit", "ended_s", "parent", "span_class", "span_id",
+        "below", "call", "counted_below", "credit", "ended_s", "parent", "span_class", "span_id",
         "start_attributes", "started_s", "started_wall_ns",
     )  # fmt: skip
 
@@ -50,6 +50,7 @@ class Node:
         self.parent = parent
         self.span_class = span_class
         self.call: Call | None = None
+        self.counted_below: Call | None = None
         self.below = list(_NO_TOKENS)
         self.credit = list(_NO_TOKENS)
         self.started_s = time.perf_counter()
@@ -78,9 +79,11 @@ class Tree:
 
     def __init__(self, *, node_limit: int = NODE_LIMIT, grace_s: float = GRACE_S) -> None:
         self._nodes: OrderedDict[int, Node] = OrderedDict()
+        self._ended: deque[tuple[float, int]] = deque()
         self._node_limit = node_limit
         self._grace_s = grace_s
-        self._lock = threading.Lock()
+        # Re-entrant: a garbage collection in here may close a generator that ends a span.
+        self._lock = threading.RLock()
 
     def __contains__(self, span_id: int) -> bool:
         return span_id in self._nodes
@@ -109,22 +112,37 @@ class Tree:
         """What the finished span contributes; its class may have become clear only now."""
         with self._lock:
             node.ended_s = time.perf_counter()
-            node.span_class = span_class
+            self._ended.append((node.ended_s, node.span_id))
+            # What started as an LLM call stays one: the calls nested in it are held for it.
+            node.span_class = "llm" if node.call is not None else span_class
             self._settle_class(node, new_id)
             reported = tuple(getattr(facts.usage, name) for name in _FIELDS)
             added = self._settle_tokens(node, reported)
-            call = node.call
-            if call is None:  # an agent's own residual
+            if node.call is None:  # an agent's own residual
                 usage = Usage(**dict(zip(_FIELDS, (v or None for v in added), strict=True)))
                 return Contribution(usage, is_request=False, call=None, seq=1)
+            call, added = self._join_counted(node, node.call, added=added)
             if self.is_outermost(node) and not call.written:
+                for above in _ancestors(node):
+                    above.counted_below = call
                 return self._write(call, added, reported)
             return self._hold_or_amend(call, added, reported=reported, facts=facts)
 
     def reset(self) -> None:
         """Forget everything, with a new lock; for the child of a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._nodes = OrderedDict()
+        self._ended = deque()
+
+    @staticmethod
+    def _join_counted(node: Node, own: Call, *, added: tuple[int, ...]) -> tuple[Call, tuple[int, ...]]:
+        """The call `node` belongs to: one counted already where a span above or `node` was named late."""
+        above = _llm_above(node)
+        counted = node.counted_below if above is None else above.call
+        if counted is None or counted is own:
+            return own, added
+        node.call = counted
+        return counted, tuple(new + (held or 0) for new, held in zip(added, own.held, strict=True))
 
     def _write(self, call: Call, added: tuple[int, ...], reported: tuple[int | None, ...]) -> Contribution:
         call.written = True
@@ -174,13 +192,11 @@ class Tree:
         return tuple(added)
 
     def _make_room(self) -> None:
-        """Drop ended spans past their grace, then the oldest, while there are too many."""
-        now = time.perf_counter()
-        while self._nodes:
-            oldest = next(iter(self._nodes.values()))
-            expired = oldest.ended_s is not None and now - oldest.ended_s > self._grace_s
-            if not expired and len(self._nodes) <= self._node_limit:
-                return
+        """Drop ended spans past their grace; while there are too many, ended ones first."""
+        expired_s = time.perf_counter() - self._grace_s
+        while self._ended and (len(self._nodes) > self._node_limit or self._ended[0][0] <= expired_s):
+            self._nodes.pop(self._ended.popleft()[1], None)
+        while len(self._nodes) > self._node_limit:
             self._nodes.popitem(last=False)
 
 

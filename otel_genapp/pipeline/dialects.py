@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from otel_genapp import semconv
+from otel_genapp.context import clean_id
 from otel_genapp.records import Usage
 
 SpanClass = Literal["llm", "agent"]
@@ -53,6 +55,9 @@ _SCOPES = (
 """Instrumentation scopes that may name the kind of a span after its start."""
 
 TOKEN_LIMIT = 1_000_000_000
+_DOLLAR_LIMIT = 1e6
+_SECONDS_LIMIT = 1e9
+_TEXTS_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def is_dialect_scope(scope: str) -> bool:
 def classify(attributes: Mapping[str, Any]) -> SpanClass | None:
     """`llm` for a call to a model, `agent` for a span that may sum calls up, None for others."""
     operation = attributes.get(semconv.OPERATION)
-    if operation is not None:
+    if isinstance(operation, str):
         if operation in _LLM_OPERATIONS:
             return "llm"
         return "agent" if operation in _AGENT_OPERATIONS else None
@@ -102,7 +107,7 @@ def read(attributes: Mapping[str, Any]) -> Facts:
     usage, invalid = _usage(attributes)
     tool_names = _texts(attributes.get(semconv.TOOL_NAMES))
     finish_reasons = _texts(attributes.get(semconv.FINISH_REASONS))
-    tool_calls = _whole(attributes.get(semconv.TOOL_CALL_COUNT))
+    tool_calls = whole_tokens(attributes.get(semconv.TOOL_CALL_COUNT))
     if tool_calls is None:
         asked = {"tool_calls", "tool_call", "tool_use", "function_call"}
         tool_calls = len(tool_names) or int(any(reason in asked for reason in finish_reasons))
@@ -171,26 +176,26 @@ def _whole(value: object) -> int | None:
 def _milliseconds(seconds: object) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
-    return seconds * 1e3 if math.isfinite(seconds) and seconds >= 0 else None
+    return seconds * 1e3 if 0 <= seconds <= _SECONDS_LIMIT else None
 
 
 def _nano_usd(dollars: object) -> int | None:
     if isinstance(dollars, bool) or not isinstance(dollars, int | float):
         return None
-    return round(dollars * 1e9) if math.isfinite(dollars) and 0 <= dollars <= 1e6 else None
+    return round(dollars * 1e9) if 0 <= dollars <= _DOLLAR_LIMIT else None
 
 
 def _text(attributes: Mapping[str, Any], *keys: str) -> str | None:
     for key in keys:
         value = attributes.get(key)
         if isinstance(value, str) and value:
-            return value
+            return clean_id(value)
     return None
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, Sequence):
-        return tuple(item for item in value if isinstance(item, str))
-    return ()
+    items = (value,) if isinstance(value, str) else value
+    if not isinstance(items, Sequence):
+        return ()
+    texts = (clean_id(item) for item in islice(items, _TEXTS_LIMIT) if isinstance(item, str))
+    return tuple(text for text in texts if text is not None)

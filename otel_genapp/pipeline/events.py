@@ -58,7 +58,7 @@ class EventBus:
         self._queue_limit = queue_limit
         self._subscribers: tuple[Subscriber, ...] = ()
         self._queue: deque[Event] = deque()
-        self._waiting = threading.Condition(threading.Lock())
+        self._waiting = threading.Condition()
         self._thread: threading.Thread | None = None
         self._delivering = False
         self._closed = False
@@ -94,6 +94,11 @@ class EventBus:
         if full:
             self._count("dropped", "queue_full")
 
+    def publish_started(self, describe: Callable[[], LLMRequestStarted]) -> None:
+        """Queue the event of a call that began, described only if somebody listens."""
+        if self._subscribers:
+            self.publish(describe())
+
     def publish_finished(self, call: LLMCall) -> None:
         """Queue the event a finished call makes."""
         if self._subscribers:
@@ -114,7 +119,7 @@ class EventBus:
     def reset(self) -> None:
         """Start over with no thread and nothing queued; for the child of a fork."""
         self._queue = deque()
-        self._waiting = threading.Condition(threading.Lock())
+        self._waiting = threading.Condition()
         self._thread = None
         self._delivering = False
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     MetricExporter,
     MetricExportResult,
@@ -34,19 +34,63 @@ Count = Callable[[str, str, int], None]
 """`count(what, outcome, number)`: what became of so many spans."""
 
 
-def run_within(work: Callable[[], object], timeout_s: float, *, name: str) -> bool:
-    """Run `work` on a thread and wait at most `timeout_s`; False when it was not done by then."""
-    done = threading.Event()
+class Answer:
+    """What somebody was asked to do: whether it was done, and well, in the time one has."""
 
-    def run() -> None:
-        with _guarded:
-            work()
-            done.set()
+    __slots__ = ("_done", "_good")
 
-    thread = threading.Thread(target=run, name=f"otel-genapp-{name}", daemon=True)
-    thread.start()
-    thread.join(max(timeout_s, 0))
-    return done.is_set()
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._good = False
+
+    def give(self, *, good: bool) -> None:
+        """It was done."""
+        self._good = good
+        self._done.set()
+
+    def within(self, timeout_s: float) -> bool:
+        """Whether it was done, and well, at most `timeout_s` from now."""
+        return self._done.wait(max(timeout_s, 0)) and self._good
+
+
+class _Errand:
+    """A thread that does its one work when asked to, and whose work nobody has to wait for.
+
+    It stands ready ahead of need: while the interpreter shuts down, Python 3.12 starts no threads.
+    """
+
+    def __init__(self, work: Callable[[], bool], *, name: str) -> None:
+        self._work = work
+        self._name = f"otel-genapp-{name}"
+        self.restart()
+
+    def restart(self) -> None:
+        """A thread of which nothing was asked; a forked child has none of its parent's."""
+        self._asked = threading.Condition(threading.Lock())
+        self._next: Answer | None = None
+        self._ending = False
+        threading.Thread(target=self._serve, args=(self._asked,), name=self._name, daemon=True).start()
+
+    def ask(self, *, last: bool = False) -> Answer:
+        """The answer of a run that begins after this call; after the last one the thread ends."""
+        with self._asked:
+            answer = self._next = self._next or Answer()
+            self._ending |= last
+            self._asked.notify()
+        return answer
+
+    def _serve(self, asked: threading.Condition) -> None:
+        ending = False
+        while not ending:
+            with asked:
+                while self._next is None:
+                    asked.wait()
+                answer, self._next = self._next, None
+                ending = self._ending
+            good = False
+            with _guarded:
+                good = self._work()
+            answer.give(good=good)
 
 
 class _CountedExporter(SpanExporter):
@@ -57,36 +101,58 @@ class _CountedExporter(SpanExporter):
         self._count = count
         self._inner: SpanExporter | None = None
         self._pid = 0
+        self._closed = False
         self.reset()
 
     def reset(self) -> None:
         """Start counting from nothing; for the child of a fork."""
+        self._lock = threading.Lock()
         self.taken = 0
-        self.delivered = 0
-        self.lost = 0
+        self.settled = 0
+        self.lost_at = 0
+        """How many spans were settled when the last one was lost."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
+        closed = self._closed
+        if closed:
+            return SpanExportResult.FAILURE
         clean: list[ReadableSpan] = []
         for span in spans:
             with _guarded:
                 clean.append(redacted(span))
-        # A span that could not be cleaned does not leave.
-        self._lose(len(spans) - len(clean), "redaction_failed")
         result = SpanExportResult.FAILURE
         with _guarded:
             result = self._own().export(clean)
-        if result is SpanExportResult.SUCCESS:
-            self.delivered += len(clean)
-            self._count("span", "exported", len(clean))
-        else:
-            self._lose(len(clean), "export_failed")
+        arrived = len(clean) if result is SpanExportResult.SUCCESS else 0
+        with self._lock:
+            if self._closed:  # given up, and counted as lost, while it was under way
+                return result
+            self.settled += len(spans)
+            if arrived < len(spans):
+                self.lost_at = self.settled
+        # A span that could not be cleaned does not leave.
+        for outcome, number in (
+            ("exported", arrived),
+            ("redaction_failed", len(spans) - len(clean)),
+            ("export_failed", len(clean) - arrived),
+        ):
+            if number:
+                self._count("span", outcome, number)
         return result
 
-    def shutdown(self) -> None:
+    def close(self, accepted: int) -> int:
+        """Take and count nothing more; how many of the `accepted` spans have to be given up."""
+        with self._lock:
+            self._closed = True
+            left, self.settled = accepted - self.settled, accepted
         with _guarded:
             if self._inner is not None and self._pid == os.getpid():
-                self._inner.shutdown()
+                self._inner.shutdown()  # ends a retry that is still waiting
+        return left
+
+    def shutdown(self) -> None:
+        """`close` has done it."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return True
@@ -96,11 +162,6 @@ class _CountedExporter(SpanExporter):
             self._inner = self._make()
             self._pid = os.getpid()
         return self._inner
-
-    def _lose(self, number: int, reason: str) -> None:
-        if number:
-            self.lost += number
-            self._count("span", reason, number)
 
 
 class SpanExport(SpanProcessor):
@@ -115,10 +176,13 @@ class SpanExport(SpanProcessor):
             max_queue_size=queue_size,
             max_export_batch_size=min(512, queue_size),
         )
-        self._lock = threading.Lock()
-        self._accepted = 0
-        self._lost_before = 0
+        self._sending = _Errand(self._send, name="spans")
         self._closed = False
+        self._accepted = 0
+        self._told = 0
+        """Spans accepted when an answer was last given."""
+        # Reentrant: a finalizer that ends a span may run while this thread holds it.
+        self._lock = threading.RLock()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Nothing to do."""
@@ -139,36 +203,54 @@ class SpanExport(SpanProcessor):
     @property
     def pending(self) -> int:
         """Spans accepted and neither delivered nor lost."""
-        return self._accepted - self._exporter.delivered - self._exporter.lost
+        return self._accepted - self._exporter.settled
 
-    def flush(self, timeout_s: float) -> bool:
-        """Send what is queued. True only if every span accepted since the last flush arrived."""
+    def begin_flush(self) -> Callable[[float], bool]:
+        """Send what is queued; the answer takes seconds to wait.
+
+        It is True only if every span accepted since the flush before arrived.
+        """
         with self._lock:
-            target = self._accepted
-        run_within(self._batches.force_flush, timeout_s, name="flush")
-        exporter = self._exporter
-        arrived = exporter.delivered + self._lost_before >= target
-        self._lost_before = exporter.lost
-        return arrived
+            target, told = self._accepted, self._told
+        sent = self._sending.ask()
 
-    def close(self, timeout_s: float) -> bool:
-        """Send what is queued and stop, within `timeout_s` whatever the collector does."""
-        deadline = time.monotonic() + timeout_s
-        arrived = self.flush(timeout_s * 0.8)
-        self._closed = True
-        self._exporter.shutdown()  # ends a retry that is still waiting
-        left_s = deadline - time.monotonic()
-        run_within(self._batches.shutdown, left_s, name="stop")
-        if self.pending > 0:
-            self._count("span", "shutdown", self.pending)
-        return arrived
+        def answer(timeout_s: float) -> bool:
+            exporter = self._exporter
+            if not sent.within(timeout_s) or exporter.settled < target:
+                return False
+            self._told = max(self._told, target)
+            return exporter.lost_at <= told
+
+        return answer
+
+    def close(self) -> None:
+        """Take no more, and give up, counted, what was not delivered. Waits for nothing."""
+        with self._lock:
+            self._closed = True
+            left = self._exporter.close(self._accepted)
+        if left:
+            self._count("span", "shutdown", left)
+        self._sending.ask(last=True)
 
     def reset(self) -> None:
         """What the parent of a fork has queued is the parent's to send."""
-        self._lock = threading.Lock()
-        self._accepted = 0
-        self._lost_before = 0
         self._exporter.reset()
+        self._lock = threading.RLock()
+        self._accepted = self._told = 0
+        if not self._closed:
+            self._sending.restart()
+
+    def _send(self) -> bool:
+        if self._closed:
+            self._batches.shutdown()  # type: ignore[no-untyped-call] # the SDK's
+            return False
+        return bool(self._batches.force_flush())
+
+
+class _LastExport(threading.local):
+    """How the last export of this thread went."""
+
+    failed = False
 
 
 class _FilteredExporter(MetricExporter):
@@ -184,23 +266,29 @@ class _FilteredExporter(MetricExporter):
         self._inner = inner
         self._pid = os.getpid()
         self._without = without
-        self.succeeded = 0
+        self._closed = False
+        self.last = _LastExport()
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> MetricExportResult:
+        result = MetricExportResult.FAILURE
+        if self._closed:
+            return result
         if self._pid != os.getpid():
             self._inner, self._pid = self._make(), os.getpid()
-        result = MetricExportResult.FAILURE
         with _guarded:
             result = self._inner.export(self._filtered(metrics_data), timeout_millis, **kwargs)
-        self.succeeded += result is MetricExportResult.SUCCESS
+        self.last.failed = result is not MetricExportResult.SUCCESS
         return result
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        if self._closed:
+            return
+        self._closed = True
         with _guarded:
             self._inner.shutdown(timeout_millis)
 
@@ -225,40 +313,44 @@ class _FilteredExporter(MetricExporter):
 
 
 class MetricExport:
-    """Metrics to one exporter every `OTEL_METRIC_EXPORT_INTERVAL`, and on `flush`."""
+    """A provider's metrics to one exporter every `OTEL_METRIC_EXPORT_INTERVAL`, and on a flush."""
 
-    def __init__(self, make: Callable[[], MetricExporter], *, without: str = "") -> None:
+    def __init__(
+        self, make: Callable[[], MetricExporter], provider: MeterProvider, *, without: str = ""
+    ) -> None:
         self._exporter = _FilteredExporter(make, without=without)
-        self.reader = PeriodicExportingMetricReader(self._exporter)
+        self._reader = PeriodicExportingMetricReader(self._exporter)
+        self._provider = provider
+        provider.add_metric_reader(self._reader)
+        self._sending = _Errand(self._send, name="metrics")
+        self._closed = False
 
-    def flush(self, timeout_s: float) -> bool:
-        """Send the current values. True only if the collector took them."""
-        before = self._exporter.succeeded
-        run_within(lambda: self.reader.collect(timeout_s * 1e3), timeout_s, name="metrics")
-        return self._exporter.succeeded > before
+    def begin_flush(self) -> Callable[[float], bool]:
+        """Send the current values; the answer takes seconds to wait.
 
-    def close(self, timeout_s: float) -> bool:
-        """Send the last values and stop, within `timeout_s`."""
-        arrived = self.flush(timeout_s * 0.8)
+        It is True only if the collector took them, or there were none.
+        """
+        return self._sending.ask().within
+
+    def close(self) -> None:
+        """Send nothing more. Waits for nothing."""
+        self._closed = True
         self._exporter.shutdown()
-        run_within(lambda: self.reader.shutdown(timeout_s * 200), timeout_s * 0.2, name="metrics-stop")
-        return arrived
+        self._sending.ask(last=True)
 
+    def reset(self) -> None:
+        """A lock nobody holds and a thread of its own; for the child of a fork."""
+        self._reader._export_lock = threading.Lock()  # noqa: SLF001 - the SDK's fork handler leaves it
+        if not self._closed:
+            self._sending.restart()
 
-def at_once(works: Sequence[Callable[[], bool]], timeout_s: float) -> bool:
-    """Run the works side by side; True if all were true within `timeout_s`."""
-    answers: list[bool] = []
-    threads = []
-    for work in works:
-
-        def run(work: Callable[[], bool] = work) -> None:
-            with _guarded:
-                answers.append(work())
-
-        thread = threading.Thread(target=run, name="otel-genapp-deliver", daemon=True)
-        thread.start()
-        threads.append(thread)
-    deadline = time.monotonic() + timeout_s
-    for thread in threads:
-        thread.join(max(deadline - time.monotonic(), 0))
-    return len(answers) == len(works) and all(answers)
+    def _send(self) -> bool:
+        if self._closed:
+            self._reader.shutdown()
+            # The public way would end the reader a second time, and log that.
+            self._provider._measurement_consumer.remove_metric_reader(self._reader)  # noqa: SLF001
+            return False
+        last = self._exporter.last
+        last.failed = False
+        self._reader.collect()
+        return not last.failed

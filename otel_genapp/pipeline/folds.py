@@ -20,7 +20,9 @@ from otel_genapp.records import Record
 Fold = Callable[[Record, Context], None]
 
 QUEUE_LIMIT = 10_000
-_HELP_BATCH = 64
+_BATCH = 64
+_HELP_WAIT_S = 0.01
+"""How long the host's thread waits for its turn to help; a signal handler may have come in between."""
 _GATHER_S = 0.02
 """How long records may gather before the thread folds them; readers fold at once."""
 _guarded = quiet("pipeline")
@@ -33,6 +35,7 @@ class Folds:
         self._fold = fold
         self._queue_limit = queue_limit
         self._queue: deque[tuple[Record, Context]] = deque()
+        self._next = threading.Lock()
         self._folding = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -50,12 +53,12 @@ class Folds:
         if not self._wake.is_set():
             self._wake.set()
         if len(self._queue) > self._queue_limit or self._closing.is_set():
-            self._help()
+            self._fold_batch(_HELP_WAIT_S)
 
     def drain(self, timeout_s: float) -> bool:
         """Fold everything queued before this call; False when that took longer than `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        if not self._folding.acquire(timeout=max(timeout_s, 0)):
+        if not self._take_turn(max(timeout_s, 0)):
             return False
         try:
             for _ in range(len(self._queue)):
@@ -75,6 +78,7 @@ class Folds:
     def reset(self) -> None:
         """Start over with no thread and nothing queued; for the child of a fork."""
         self._queue = deque()
+        self._next = threading.Lock()
         self._folding = threading.Lock()
         self._starting = threading.Lock()
         self._wake = threading.Event()
@@ -93,20 +97,28 @@ class Folds:
             self._wake.wait()
             self._closing.wait(_GATHER_S)
             self._wake.clear()
-            with self._folding:
-                while self._fold_next():
-                    pass
+            while self._fold_batch(-1):
+                pass
             if self._closing.is_set():
                 return
 
-    def _help(self) -> None:
-        if self._folding.acquire(blocking=False):
-            try:
-                for _ in range(_HELP_BATCH):
-                    if not self._fold_next():
-                        return
-            finally:
-                self._folding.release()
+    def _fold_batch(self, timeout_s: float) -> bool:
+        """Fold some records. False when none are left, or the turn did not come in time."""
+        if not self._take_turn(timeout_s):
+            return False
+        try:
+            return all(self._fold_next() for _ in range(_BATCH))
+        finally:
+            self._folding.release()
+
+    def _take_turn(self, timeout_s: float) -> bool:
+        """Take the fold lock. Who waits for it comes before the next batch of who has it."""
+        if not self._next.acquire(timeout=timeout_s):
+            return False
+        try:
+            return self._folding.acquire(timeout=timeout_s)
+        finally:
+            self._next.release()
 
     def _fold_next(self) -> bool:
         try:

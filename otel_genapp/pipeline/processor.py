@@ -15,23 +15,26 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_genapp import semconv
-from otel_genapp.context import bound_in
 from otel_genapp.pipeline import dialects
 from otel_genapp.pipeline.counting import Call, Contribution, Node, Tree
 from otel_genapp.pipeline.dialects import Facts
 from otel_genapp.pipeline.events import EventBus, LLMRequestStarted
-from otel_genapp.pipeline.redact import clean_attributes
+from otel_genapp.pipeline.identity import add_ids
+from otel_genapp.pipeline.redact import url_overrides
 from otel_genapp.quiet import quiet
 from otel_genapp.records import LLMAmendment, LLMCall, Record
-from otel_genapp.secrets import without_secrets
+from otel_genapp.secrets import looks_secret, without_secrets
 
 _guarded = quiet("pipeline")
 _EXPLICIT_TIME_NS = 50_000_000
-"""A span whose start is this far from when we saw it start was given its times by its maker."""
+"""A span that started or ended this far from when we saw it do so was given its times by its maker."""
+_LAST_NS = 1 << 63
 _CANCELLATIONS = ("CancelledError", "GeneratorExit", "KeyboardInterrupt")
+
+_TEXTS_KEPT = 32
 
 Emit = Callable[[Record, Context], None]
 
@@ -51,8 +54,6 @@ class GenappSpanProcessor(SpanProcessor):
         self._emit = emit
         self._events = events
         self._count_drop = count_drop
-        self.cleans_urls = False
-        """Set on providers whose sampler cannot clean the start attributes for us."""
         self._ids = itertools.count()
         self._prefix = os.urandom(6).hex()
         self._open: set[int] = set()
@@ -84,52 +85,50 @@ class GenappSpanProcessor(SpanProcessor):
 
     def _start(self, span: Span, parent_context: Context | None) -> None:
         span_context = span.get_span_context()
-        bound = bound_in(parent_context)
-        ids: dict[str, Any] = {
-            semconv.CORRELATION_ID: bound.correlation_id or f"{span_context.trace_id:032x}"
-        }
-        if bound.session_id is not None:
-            ids[semconv.SESSION_ID] = bound.session_id
-        if bound.user_id is not None:
-            ids[semconv.USER_ID] = bound.user_id
         attributes: Any = span.attributes or {}
-        if self.cleans_urls:
-            ids.update(clean_attributes(attributes) or {})
+        if semconv.CORRELATION_ID not in attributes:  # not one of our sampler's spans
+            added = url_overrides(attributes) or {}
+            if semconv.OPERATION in attributes:
+                added[semconv.OPERATION] = attributes[semconv.OPERATION]
+            add_ids(added, parent_context, trace_id=span_context.trace_id)
+            span.set_attributes(added)
+            attributes = span.attributes or {}
+        if span.kind is SpanKind.SERVER:
+            return
         span_class = dialects.classify(attributes)
         parent_id = span.parent.span_id if span.parent is not None else 0
-        if span_class is not None or parent_id in self._tree or self._names_kind_late(span):
-            if span_class == "llm" and bound.session_id is not None:
-                ids[semconv.CONVERSATION_ID] = bound.session_id
-            node = self._tree.start(
-                span_context.span_id, parent_id=parent_id, span_class=span_class, new_id=self._new_id()
-            )
-            # The SDK drops the oldest attributes at its limit: those that say what the span is.
-            node.start_attributes = {**attributes, **ids}
-            if self._tree.is_outermost(node):
-                self._open.add(span_context.span_id)
-                self._events.publish(self._started(node, bound.session_id))
-        span.set_attributes(ids)
+        if span_class is None and parent_id not in self._tree and not self._names_kind_late(span):
+            return
+        node = self._tree.start(
+            span_context.span_id, parent_id=parent_id, span_class=span_class, new_id=self._new_id()
+        )
+        # The SDK drops the oldest attributes at its limit: those that say what the span is.
+        node.start_attributes = dict(attributes)
+        if self._tree.is_outermost(node):
+            self._open.add(span_context.span_id)
+            self._events.publish_started(lambda: self._started(node))
 
     def _end(self, span: ReadableSpan) -> None:
         span_context = span.get_span_context()
         if span_context is None:
             return
+        self._open.discard(span_context.span_id)
         node = self._tree.get(span_context.span_id)
         if node is None:
             attributes = span.attributes or {}
-            if dialects.classify(attributes) is None:
+            if span.kind is SpanKind.SERVER or dialects.classify(attributes) is None:
                 return
             parent_id = span.parent.span_id if span.parent is not None else 0
             node = self._tree.start(
                 span_context.span_id, parent_id=parent_id, span_class=None, new_id=self._new_id()
             )
         merged = {**node.start_attributes, **(span.attributes or {})}
+        node.start_attributes = {}
         span_class = dialects.classify(merged)
         facts = dialects.read(merged)
         for _ in range(facts.invalid_numbers):
             self._count_drop("usage", "invalid_value")
-        self._open.discard(span_context.span_id)
-        if span_class is None:
+        if span_class is None and node.call is None:
             facts = _NOTHING
         found = self._tree.end(node, span_class=span_class, facts=facts, new_id=self._new_id())
         context = trace.set_span_in_context(trace.NonRecordingSpan(span_context), Context())
@@ -160,9 +159,9 @@ class GenappSpanProcessor(SpanProcessor):
             usage=found.usage,
             first_token_ms=facts.first_token_ms if facts.first_token_ms is not None else inner.first_token_ms,
             tool_calls=facts.tool_calls or inner.tool_calls,
-            tool_names=facts.tool_names or inner.tool_names,
-            finish_reasons=facts.finish_reasons or inner.finish_reasons,
-            response_id=facts.response_id or inner.response_id,
+            tool_names=_clean_all(facts.tool_names or inner.tool_names),
+            finish_reasons=_clean_all(facts.finish_reasons or inner.finish_reasons),
+            response_id=_plain_id(facts.response_id or inner.response_id),
             cost_nano_usd=facts.cost_nano_usd if facts.cost_nano_usd is not None else inner.cost_nano_usd,
             session_id=facts.session_id or inner.session_id,
             user_id=facts.user_id or inner.user_id,
@@ -176,7 +175,7 @@ class GenappSpanProcessor(SpanProcessor):
         return LLMAmendment(
             call_id=found.call.call_id if found.call is not None else self._new_id(),
             seq=found.seq,
-            at_ns=span.end_time or time.time_ns(),
+            at_ns=_given_ns(span.end_time) or time.time_ns(),
             status=status,
             provider=_clean(facts.provider) or "unknown",
             model=_clean(facts.model) or "unknown",
@@ -185,7 +184,7 @@ class GenappSpanProcessor(SpanProcessor):
             user_id=facts.user_id,
         )
 
-    def _started(self, node: Node, session_id: str | None) -> LLMRequestStarted:
+    def _started(self, node: Node) -> LLMRequestStarted:
         said = dialects.read(node.start_attributes)
         return LLMRequestStarted(
             call_id=node.call.call_id if node.call is not None else "",
@@ -193,7 +192,7 @@ class GenappSpanProcessor(SpanProcessor):
             provider=_clean(said.provider) or "unknown",
             model=_clean(said.model) or "unknown",
             operation=_clean(said.operation) or "chat",
-            session_id=session_id or said.session_id,
+            session_id=said.session_id,
             user_id=said.user_id,
             correlation_id=said.correlation_id,
         )
@@ -216,21 +215,48 @@ def _status(span: ReadableSpan, facts: Facts) -> tuple[str, str | None]:
     failed = facts.error_type is not None or span.status.status_code is StatusCode.ERROR
     if not failed:
         return semconv.SUCCESS, None
-    error_type = facts.error_type or "unknown"
+    error_type = facts.error_type or _raised(span) or "unknown"
     if error_type.rpartition(".")[2] in _CANCELLATIONS:
         return semconv.CANCELLED, error_type
     return semconv.FAIL, error_type
 
 
+def _raised(span: ReadableSpan) -> str | None:
+    """The type of the last exception the span recorded."""
+    for event in reversed(span.events):
+        found = (event.attributes or {}).get("exception.type")
+        if isinstance(found, str):
+            return found
+    return None
+
+
 def _times(span: ReadableSpan, node: Node) -> tuple[int, float]:
     """Start in UTC nanoseconds, and milliseconds by the monotonic clock unless times were given."""
-    started = span.start_time or node.started_wall_ns
-    ended = span.end_time or started
+    started = _given_ns(span.start_time) or node.started_wall_ns
+    ended = _given_ns(span.end_time) or started
     measured_ms = ((node.ended_s or time.perf_counter()) - node.started_s) * 1e3
-    if abs(started - node.started_wall_ns) > _EXPLICIT_TIME_NS:
+    if (
+        abs(started - node.started_wall_ns) > _EXPLICIT_TIME_NS
+        or abs(ended - time.time_ns()) > _EXPLICIT_TIME_NS
+    ):
         return started, max(ended - started, 0) / 1e6
     return started, max(measured_ms, 0.0)
 
 
+def _given_ns(moment_ns: object) -> int | None:
+    """A span's time, or None for one no calendar knows: makers of spans hand in what they like."""
+    if isinstance(moment_ns, int | float) and 0 < moment_ns < _LAST_NS:
+        return int(moment_ns)
+    return None
+
+
 def _clean(text: str | None) -> str | None:
     return without_secrets(text[:256]) if text else None
+
+
+def _clean_all(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(without_secrets(text[:256]) for text in texts[:_TEXTS_KEPT])
+
+
+def _plain_id(text: str | None) -> str | None:
+    return None if text is None or looks_secret(text) else text[:256]

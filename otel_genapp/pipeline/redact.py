@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -60,17 +61,17 @@ class _Cleaner:
     Only clean ones, so that no secret outlives its span here.
     """
 
-    __slots__ = ("_clean", "_known", "_remember", "_whole")
+    __slots__ = ("_clean", "_remember", "_whole", "known")
 
     def __init__(self, clean: Callable[[str], str], *, whole: bool = False, remember: bool = True) -> None:
         self._clean = clean
-        self._known: set[str] = set()
+        self.known: set[str] = set()
         self._remember = remember
         self._whole = whole
         """Whether a text must be seen to its end: a URL's user information ends anywhere."""
 
     def __call__(self, text: str) -> str:
-        if text in self._known:
+        if text in self.known:
             return text
         clean = text if text.isascii() else _SURROGATES.sub("\ufffd", text)
         if not self._whole:
@@ -79,9 +80,9 @@ class _Cleaner:
         if clean != text:
             return clean
         if self._remember and len(text) <= _KNOWN_CHARS:
-            if len(self._known) >= _KNOWN_TEXTS:
-                self._known = set()
-            self._known.add(text)
+            if len(self.known) >= _KNOWN_TEXTS:
+                self.known.clear()
+            self.known.add(text)
         return text
 
 
@@ -103,7 +104,7 @@ _NAME = _Cleaner(_clean_name)
 _TEXT = _Cleaner(lambda text: without_secrets(clean_urls_in(text)))
 _CONTENT = _Cleaner(without_secrets)
 """Prompts and answers: the query of a URL in them is part of what was said."""
-_ID = _Cleaner(lambda text: without_secrets(text, keep_hex=True))
+_ID = _Cleaner(lambda text: without_secrets(text, keep_hex=True) if looks_secret(text) else text)
 _URL = _Cleaner(clean_url, whole=True)
 _PATH = _Cleaner(clean_path, whole=True)
 
@@ -111,12 +112,15 @@ _PATH = _Cleaner(clean_path, whole=True)
 class _Rule:
     """What happens to the attributes of one key: `key` as it may be shown and the cleaner of its text."""
 
-    __slots__ = ("clean", "key")
+    __slots__ = ("clean", "keeps_key", "key", "known")
 
     def __init__(self, key: str, clean: _Cleaner | None) -> None:
-        self.key = key if not looks_secret(key) else without_secrets(key)
+        self.keeps_key = not looks_secret(key)
+        self.key = key if self.keeps_key else without_secrets(key)
         self.clean = clean
         """None: the attribute goes."""
+        self.known: AbstractSet[str] = frozenset() if clean is None else clean.known
+        """Texts that are clean: looked at before `value` is called."""
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """`value` itself when there is nothing to change, else a clean copy, or `_GONE`."""
@@ -266,8 +270,11 @@ def _cleaned(attributes: Mapping[str, Any], depth: int = 0) -> dict[str, Any] | 
     changes: dict[str, Any] | None = None
     for key, value in attributes.items():
         rule = _RULES[key]
-        clean = value if type(value) in _PLAIN else rule.value(value, depth)
-        if clean is not value or (rule.key is not key and rule.key != key):
+        kind = type(value)
+        if rule.keeps_key and (kind in _PLAIN or (kind is str and value in rule.known)):
+            continue
+        clean = rule.value(value, depth)
+        if clean is not value or not rule.keeps_key:
             changes = changes or {}
             changes[key] = clean
     if changes is None:

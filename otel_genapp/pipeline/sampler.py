@@ -19,7 +19,8 @@ from opentelemetry.util.types import Attributes
 
 from otel_genapp import semconv
 from otel_genapp.pipeline.counting import Tree
-from otel_genapp.pipeline.dialects import is_dialect_scope
+from otel_genapp.pipeline.dialects import classify, is_dialect_scope
+from otel_genapp.pipeline.identity import add_ids
 from otel_genapp.pipeline.redact import clean_attributes
 from otel_genapp.quiet import quiet
 
@@ -41,8 +42,8 @@ class RecordingSampler(Sampler):
 
     Those are spans that show at their start that they are LLM or agent spans, everything below
     such a span (so that nests stay whole), and, with `whole_scope`, every span of a scope that
-    names its kind late. Start attributes are cleaned of URL secrets on the way. Requests of our
-    own endpoints make no spans.
+    names its kind late. On the way the start attributes are cleaned of URL secrets and get the ids
+    in force, which here costs next to nothing. Requests of our own endpoints make no spans.
     """
 
     def __init__(self, inner: Sampler, recording: Recording, *, whole_scope: bool = False) -> None:
@@ -64,19 +65,25 @@ class RecordingSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        with _guarded:
-            if attributes:
-                if kind is SpanKind.SERVER and self._is_own_endpoint(attributes):
+        if self.recording.excluded and kind is SpanKind.SERVER:
+            with _guarded:
+                if self._is_own_endpoint(attributes or {}):
                     return SamplingResult(Decision.DROP)
-                attributes = clean_attributes(attributes) or attributes
         result = self.inner.should_sample(
             parent_context, trace_id, name, kind, attributes, links, trace_state
         )
         with _guarded:
-            if result.decision is Decision.DROP and self._carries_numbers(parent_context, attributes):
-                kept = dict(attributes or {})
-                kept.update(result.attributes or {})
-                return SamplingResult(Decision.RECORD_ONLY, kept, result.trace_state)
+            kept: dict[str, Any] = {}
+            decision = result.decision
+            if decision is Decision.DROP:
+                if kind is SpanKind.SERVER or not self._carries_numbers(parent_context, attributes):
+                    return result
+                decision = Decision.RECORD_ONLY
+                kept.update(attributes or {})
+            kept.update(result.attributes or {})
+            kept = clean_attributes(kept) or kept
+            add_ids(kept, parent_context, trace_id=trace_id)
+            return SamplingResult(decision, kept, result.trace_state)
         return result
 
     def get_description(self) -> str:
@@ -86,7 +93,7 @@ class RecordingSampler(Sampler):
         tree = self.recording.tree
         if tree is None:
             return False
-        if self.whole_scope or (attributes and semconv.OPERATION in attributes):
+        if self.whole_scope or (attributes and classify(attributes) is not None):
             return True
         if not len(tree):
             return False
@@ -95,8 +102,6 @@ class RecordingSampler(Sampler):
 
     def _is_own_endpoint(self, attributes: Any) -> bool:
         excluded = self.recording.excluded
-        if not excluded:
-            return False
         for key in _PATHS:
             path = attributes.get(key)
             if isinstance(path, str):

@@ -45,10 +45,8 @@ _BEGINNINGS: Final[dict[str, dict[str, tuple[str, int]]]] = {
 }  # fmt: skip
 """Character every such key holds -> beginning -> (the characters that follow, their least number)."""
 
-_HEX = re.compile(
-    # A traceparent's trace id and a content digest are no secrets.
-    r"(?<![0-9a-fA-F])(?<!sha256:)[0-9a-fA-F]{32,}+(?!-[0-9a-f]{16}-[0-9a-f]{2}(?![0-9A-Za-z]))"
-)
+_HEX = re.compile(r"[0-9a-fA-F]{32,}+")
+_REST_OF_TRACEPARENT = re.compile(r"-[0-9a-f]{16}-[0-9a-f]{2}(?![0-9A-Za-z])")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:[^-]|-(?!----END))*+(?:-----END [A-Z0-9 ]{0,60}-----)?"
@@ -95,14 +93,25 @@ def _replace(found: re.Match[str]) -> str:
 
 
 def _replace_hex(found: re.Match[str]) -> str:
-    text = found[0]
-    return text if text.isdigit() or text.isalpha() else REDACTED
+    """Neither the trace id of a traceparent nor a content digest is a secret."""
+    digits = found[0]
+    if (
+        digits.isdigit()
+        or digits.isalpha()
+        or found.string.endswith("sha256:", 0, found.start())
+        or (len(digits) == 32 and _REST_OF_TRACEPARENT.match(found.string, found.end()))
+    ):
+        return digits
+    return REDACTED
 
 
 def _is_key(tail: str) -> bool:
     """A part of it is too long, or has too many digits, to be words."""
     return any(
-        len(part) >= 20 or (len(part) >= 8 and not part.isalpha()) or (len(part) >= 12 and not is_word(part))
+        len(part) >= 20
+        or (len(part) >= 10 and part.isdigit())
+        or (len(part) >= 8 and not part.isalpha() and not part.isdigit())
+        or (len(part) >= 12 and not is_word(part))
         for part in re.split("[_-]", tail)
     )
 

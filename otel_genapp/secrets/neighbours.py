@@ -28,7 +28,11 @@ _SECRET_NAME = re.compile(
     rf"{_NUMBER}$",
     re.IGNORECASE | re.ASCII,
 )
-_PAIR_HINTS = ("pass", "pwd", "key", "secret", "token", "auth", "sess", "sig", "credential")
+_NAME_ENDS = (
+    "key", "secret", "token", "auth", "authorization", "credential", "credentials", "signature", "sig",
+    "password", "passwd", "pwd", "passphrase", "passcode", "sessionid", "sessid",
+)  # fmt: skip
+_ASSIGNMENT = re.compile(rf"{_NUMBER}(?:%3d|(?:\\{{0,3}}[\"'])?\s{{0,4}}[:=]|\\?[\"']\s{{0,4}},)", re.ASCII)
 _PAIR = re.compile(
     rf"(?:(?P<certain>{_CERTAIN})|(?P<likely>{_LIKELY})){_NUMBER}"
     r"(?:(?P<machine>=|%3d)"
@@ -46,7 +50,7 @@ _SLASHED_USERINFO = re.compile(
     # What follows the colon is no port but a password with a `/`, `?` or `#` in it.
     r"://([^\s\"'<>`/?#:@]{0,64}+:(?!\d{0,5}(?:[/?#\s]|\Z)|\{)[^\s\"'<>`@]{1,256}+)@"
 )
-_TELEGRAM = re.compile(r"(?<!\d)\d{6,12}(?::|%3[Aa])([A-Za-z0-9_-]{30,}+)")
+_TELEGRAM = re.compile(r"[0-9]{6,12}(?::|%3[Aa])([A-Za-z0-9_-]{30,}+)")
 _BOT_PATH = re.compile(r"/bot(\d{1,20}(?::|%3[Aa])[^\s/?#\"'<>]++)", re.IGNORECASE | re.ASCII)
 _WEBHOOK = re.compile(r"(?:/services/T\w{6,20}/B\w{6,20}/|/webhooks/\d{15,24}/)([\w-]{16,}+)", re.ASCII)
 _BEARER = re.compile(
@@ -57,6 +61,7 @@ _BASIC = re.compile(r"basic(?:[ \t]{1,4}|%20|\+)([A-Za-z0-9+/=_-]{6,}+)", re.IGN
 _COOKIE = re.compile(
     r"cookie\\?[\"']?[ \t]{0,4}[:=,][ \t]{0,4}b?\\?[\"']?([^\r\n\"'\\]{3,}+)", re.IGNORECASE | re.ASCII
 )
+_COOKIE_VALUE = re.compile(r"[^\s=;,\[]{1,128}=")
 _PARAMETER = re.compile(
     r"[?&;](?:amp;|u0026)?(?:key|code|token|sig|auth|apikey|(?:x-(?:amz|goog|oss)-)?(?:signature|credential)"
     r"|awsaccesskeyid|googleaccessid|ticket|assertion)(?:=|%3d)([^\s&\"'<>#;\\]++)",
@@ -95,11 +100,23 @@ def _without_assigned(text: str, lowered: str) -> str:
     text = _TELEGRAM.sub(_replace_telegram, text)
     if "cookie" in lowered:
         text = _COOKIE.sub(_replace_cookie, text)
-    if any(hint in lowered for hint in _PAIR_HINTS):
+    if _assigns_secret(lowered):
         text = _PAIR.sub(_replace_pair, text)
     if "?" in text or "&" in text or ";" in text:
         text = _PARAMETER.sub(_replace_parameter, text)
     return text
+
+
+def _assigns_secret(lowered: str) -> bool:
+    """Whether `_PAIR` can match: it is the dearest of the patterns, and its words are common in prose."""
+    for end in _NAME_ENDS:
+        position = lowered.find(end)
+        while position >= 0:
+            position += len(end)
+            if _ASSIGNMENT.match(lowered, position):
+                return True
+            position = lowered.find(end, position)
+    return False
 
 
 def _replace_group(found: re.Match[str], group: int | str = 1) -> str:
@@ -126,8 +143,8 @@ def _replace_pair(found: re.Match[str]) -> str:
         return found[0]
     if group != "bare":
         return _replace_group(found, group)
-    start = found.start(group) - found.start()
-    return f"{found[0][:start]}{REDACTED}{found[0][start + len(value.rstrip(')]}>')) :]}"
+    end = len(found[0]) if value.endswith(REDACTED) else len(found[0].rstrip(")]}>"))
+    return f"{found[0][: found.start(group) - found.start()]}{REDACTED}{found[0][end:]}"
 
 
 def _replace_telegram(found: re.Match[str]) -> str:
@@ -138,8 +155,7 @@ def _replace_telegram(found: re.Match[str]) -> str:
 
 
 def _replace_cookie(found: re.Match[str]) -> str:
-    is_cookie = "=" in found[1] and not found[1].startswith(FRAGMENT)
-    return _replace_group(found) if is_cookie else found[0]
+    return _replace_group(found) if _COOKIE_VALUE.match(found[1]) else found[0]
 
 
 def _replace_parameter(found: re.Match[str]) -> str:
@@ -155,8 +171,14 @@ def _replace_bearer(found: re.Match[str]) -> str:
 def _replace_basic(found: re.Match[str]) -> str:
     """User and password in Base64 decode to text with a colon; words do not."""
     text = found[1].rstrip("=").replace("-", "+").replace("_", "/")
+    # In a path the run goes on into what follows.
+    candidates = (text, text.rpartition("/")[0], text.partition("/")[0])
+    return _replace_group(found) if any(map(_is_user_and_password, candidates)) else found[0]
+
+
+def _is_user_and_password(encoded: str) -> bool:
     try:
-        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+        decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
     except (binascii.Error, ValueError):
-        return found[0]
-    return _replace_group(found) if ":" in decoded and decoded.isprintable() else found[0]
+        return False
+    return ":" in decoded and decoded.isprintable()

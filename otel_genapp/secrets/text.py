@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from otel_genapp.secrets.keys import without_hex, without_keys
 from otel_genapp.secrets.neighbours import kind_of_name, without_neighbours
 from otel_genapp.secrets.values import REDACTED, is_random, is_value
 
 _ID = re.compile(r"[0-9A-Fa-f-]{1,64}")
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+_ENCODED = re.compile(r"[^\s\"'<>&?/=,;]{12,}+")
 _PASSES = 3
 """Replacing one secret can complete the form of another: then the text is gone over again."""
 
@@ -51,4 +54,15 @@ def _replaced(text: str, *, keep_hex: bool) -> str:
         text = without_neighbours(text)
     if not keep_hex and len(text) >= 32:
         text = without_hex(text)
+    if _ESCAPE.search(text) is not None:
+        text = _ENCODED.sub(_replace_encoded, text)
     return text
+
+
+def _replace_encoded(found: re.Match[str]) -> str:
+    """What is percent-encoded, twice perhaps, is looked at as it was."""
+    text = found[0]
+    if "%" not in text:
+        return text
+    decoded = unquote(unquote(text))
+    return REDACTED if decoded != text and _replaced(decoded, keep_hex=True) != decoded else text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
 
 from otel_genapp.secrets.neighbours import PORT
 from otel_genapp.secrets.text import without_secrets
@@ -61,13 +60,9 @@ def _clean_hierarchy(start: str, rest: str) -> str:
 
 
 def _clean_segment(segment: str) -> str:
-    if len(segment) < 8 or segment.startswith(FRAGMENT):
+    if len(segment) < 32 or segment.startswith(FRAGMENT):
         return segment
-    if "%" in segment:
-        decoded = unquote(segment)
-        if without_secrets(decoded) != decoded:
-            return REDACTED
-    return _MIXED_RUN.sub(_replace_mixed, segment) if len(segment) >= 32 else segment
+    return _MIXED_RUN.sub(_replace_mixed, segment)
 
 
 def _replace_mixed(found: re.Match[str]) -> str:

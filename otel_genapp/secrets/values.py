@@ -19,13 +19,15 @@ _PLACEHOLDER = re.compile(r"[*.xX\u2022-]+|\$?\{+[^{}]*\}+|<[^<>]*>|\$[A-Z_]+|%\
 
 def is_value(value: str) -> bool:
     """Whether somebody chose this value: no placeholder, no word about the value, not replaced yet."""
-    value = value.strip().rstrip(")]}>.")
+    value = value.strip()
+    bare = value.rstrip(")]}>.")
     return (
-        len(value) >= 3
-        and not value.startswith(FRAGMENT)
-        and value.lower() not in _NO_VALUES
-        and "://" not in value
+        len(bare) >= 3
+        and not bare.startswith(FRAGMENT)
+        and bare.lower() not in _NO_VALUES
+        and "://" not in bare
         and _PLACEHOLDER.fullmatch(value) is None
+        and _PLACEHOLDER.fullmatch(bare) is None
     )
 
 

@@ -23,7 +23,8 @@ LAYERS = (
     ("",),
     ("fake_llm", "llm_common"),
     ("testing",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 """From the ground up; `""` is the package itself, the shop window."""
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

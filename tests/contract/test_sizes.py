@@ -25,6 +25,8 @@ CONTAINERS = {
 FOREIGN_SHAPES = {
     ("scope", "receive", "send"): "an ASGI application",
     ("wrapped", "instance", "args", "kwargs"): "a wrapt wrapper",
+    ("logger", "method_name", "event_dict"): "a structlog processor",
+    ("session", "method", "str_or_url"): "aiohttp's ClientSession._request",
     ("value", "labels", "context"): "recording a measurement: keywords would cost on every request",
 }
 """Positional parameters that are somebody else's contract, or a hot path's."""
@@ -66,14 +68,18 @@ def answers_foreign_callers(function: Function, owner: ast.ClassDef | None) -> b
 
 
 def broad_excepts(tree: ast.AST) -> Iterator[int]:
-    """Lines of the handlers that catch everything and do not pass it on with a bare `raise`."""
+    """Lines of the handlers that catch everything and keep it.
+
+    Passing it on is a bare `raise` at the end, or throwing it into the generator it is for.
+    """
     for node in ast.walk(tree):
         if not isinstance(node, ast.ExceptHandler):
             continue
         caught = re.findall(r"\w+", ast.unparse(node.type)) if node.type else ["BaseException"]
         last = node.body[-1]
-        passes_on = isinstance(last, ast.Raise) and last.exc is None
-        if {"Exception", "BaseException"} & set(caught) and not passes_on:
+        raised = isinstance(last, ast.Raise) and last.exc is None
+        thrown = re.search(rf"\.a?throw\({node.name}\)", ast.unparse(last)) is not None
+        if {"Exception", "BaseException"} & set(caught) and not (raised or thrown):
             yield node.lineno
 
 
@@ -191,6 +197,7 @@ SAMPLES = (
     pytest.param("try: f()\nexcept (OSError, BaseException) as e: g(e)", broad_excepts, [2], id="tuple"),
     pytest.param("try: f()\nexcept: pass", broad_excepts, [2], id="bare"),
     pytest.param("try: f()\nexcept BaseException:\n  g()\n  raise", broad_excepts, [], id="passed on"),
+    pytest.param("try: f()\nexcept BaseException as e: g.athrow(e)", broad_excepts, [], id="thrown"),
     pytest.param("import os\nos.environ['A']", environment_reads, [2], id="environ"),
     pytest.param("from os import path, getenv", environment_reads, [1], id="getenv"),
     pytest.param("_seen = {}", module_state, [1], id="empty dict"),

@@ -1,0 +1,40 @@
+"""One arm in one process: reads how often to work, answers with the CPU time of one piece of work.
+
+`python -m tests.bench.worker ARM FAMILIES_FILE`; a number a line on stdin, µs a line on stdout.
+CPU time of the whole process: what background threads do for the work is part of its price.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from pathlib import Path
+
+from tests.bench.arms import ARMS
+
+
+def main(name: str, families_file: str) -> None:
+    """Serve measurements of the arm until stdin closes."""
+    arm = ARMS[name](json.loads(Path(families_file).read_text(encoding="utf-8")))
+    total = 0
+    for line in sys.stdin:
+        count = int(line)
+        if total == 0:
+            arm.run(count)  # warm up: caches, bound label sets, lazily built middleware
+            total += count
+            gc.collect()
+            # As a server does after start-up; a full collection of the loaded heap is nobody's cost.
+            gc.freeze()
+        arm.refresh()
+        started = time.process_time_ns()
+        arm.run(count)
+        spent_ns = time.process_time_ns() - started
+        total += count
+        arm.check(total)
+        print(spent_ns / count / 1000, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
