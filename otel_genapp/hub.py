@@ -29,15 +29,26 @@ class Family(Protocol):
         """Make a counter's series present with 0."""
 
 
+class HttpFamily(Protocol):
+    """The HTTP families, recorded together."""
+
+    def record(
+        self,
+        labels: tuple[str, str, str, str],
+        seconds: float,
+        *,
+        request_bytes: int,
+        response_bytes: int | None,
+        context: Context | None,
+    ) -> None:
+        """Count one request by (method, status, resource, app_type); never raises."""
+
+
 class Families(Protocol):
     """The families capture code records itself; LLM families are folds of records."""
 
     @property
-    def http_requests(self) -> Family: ...
-    @property
-    def http_duration(self) -> Family: ...
-    @property
-    def http_size(self) -> Family: ...
+    def http(self) -> HttpFamily: ...
     @property
     def action_count(self) -> Family: ...
     @property
@@ -64,6 +75,8 @@ class Hub:
     only the tracer can decide."""
     prepared: set[int] = field(default_factory=set)
     """ids of the web apps already prepared for spans."""
+    early: set[int] = field(default_factory=set)
+    """ids of those among them whose root spans may be decided on early, with `drop_root`."""
     exchanges: set[Any] = field(default_factory=set)
     """Outgoing requests begun and not ended, see `capture.client_exchange`."""
     put_off: deque[Callable[[], None]] = field(default_factory=deque)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -156,11 +157,19 @@ def install_logging() -> Callable[[], None]:
     def undo() -> None:
         factory.active = False
         if logging.getLogRecordFactory() is factory:
-            logging.setLogRecordFactory(factory.previous)
+            logging.setLogRecordFactory(_below(factory))
         for name in _HTTP_LOGGERS:
             logging.getLogger(name).removeFilter(urls)
 
     return undo
+
+
+def _below(factory: _ContextFactory) -> RecordFactory:
+    """The next factory that is not one of ours already taken back."""
+    below = factory.previous
+    while isinstance(below, _ContextFactory) and not below.active:
+        below = below.previous
+    return below
 
 
 def _clean_url_argument(argument: object) -> object:
@@ -207,10 +216,11 @@ def _clean_record(record: logging.LogRecord) -> None:
         record.args = tuple(_clean_text(item) if isinstance(item, str) else item for item in record.args)
     elif isinstance(record.args, Mapping):
         record.args = {name: _clean_value(str(name), value) for name, value in record.args.items()}
-    message = record.getMessage()
-    clean = _clean_text(message)
-    if clean != message:  # only the whole tells it: "password=%s"
-        record.msg, record.args = clean, None
+    with suppress(TypeError, ValueError, KeyError):  # arguments that do not fit are logging's to report
+        message = record.getMessage()
+        clean = _clean_text(message)
+        if clean != message:  # only the whole tells it: "password=%s"
+            record.msg, record.args = clean, None
     if record.exc_info and not record.exc_text:
         formatted = _FORMATTER.formatException(record.exc_info)
         clean = _clean_text(formatted)

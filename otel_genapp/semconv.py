@@ -239,6 +239,11 @@ HEADER_CORRELATION = "x-correlation-id"
 HEADER_REQUEST = "x-request-id"
 HEADER_SESSION = "x-session-id"
 HEADER_AUTH = "x-internal-auth"
+TRACE_HEADERS = frozenset({
+    "traceparent", "tracestate", "baggage",
+    "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags",
+})  # fmt: skip
+"""Headers that can carry a caller's trace context (W3C, B3)."""
 
 # Action names end in what they are; `action_suffix_problem` checks a name.
 ACTION_SUFFIXES = ("_handler", "_task", "_llm_call", "_agent")

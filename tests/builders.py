@@ -207,9 +207,7 @@ class Metering:
 
     def samples(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
         """The samples of this name by their labels, without those every series has."""
-        return {
-            own_labels(sample): sample.value for sample in samples_of(self.text()) if sample.name == name
-        }
+        return {own_labels(sample): sample.value for sample in samples_of(self.text()) if sample.name == name}
 
 
 def samples_of(text: str, *, openmetrics: bool = False) -> list[Sample]:

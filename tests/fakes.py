@@ -80,14 +80,37 @@ class Counted:
     response_bytes: float | None
 
 
+class RecordingHttp:
+    """The HTTP families, spelled out into the shared list."""
+
+    def __init__(self, measurements: list[Measurement]) -> None:
+        self.requests = RecordingFamily("http_requests", measurements)
+        self.duration = RecordingFamily("http_duration", measurements)
+        self.size = RecordingFamily("http_size", measurements)
+
+    def record(
+        self,
+        labels: tuple[str, str, str, str],
+        seconds: float,
+        *,
+        request_bytes: int,
+        response_bytes: int | None,
+        context: Context | None,
+    ) -> None:
+        method, status, resource, app_type = labels
+        self.requests.record(1, labels, context)
+        self.duration.record(seconds, labels, context)
+        self.size.record(request_bytes, (resource, status, method, "request", app_type), context)
+        if response_bytes is not None:
+            self.size.record(response_bytes, (resource, status, method, "response", app_type), context)
+
+
 class RecordingFamilies:
     """The families capture code records, in one list."""
 
     def __init__(self) -> None:
         self.measurements: list[Measurement] = []
-        self.http_requests = RecordingFamily("http_requests", self.measurements)
-        self.http_duration = RecordingFamily("http_duration", self.measurements)
-        self.http_size = RecordingFamily("http_size", self.measurements)
+        self.http = RecordingHttp(self.measurements)
         self.action_count = RecordingFamily("action_count", self.measurements)
         self.action_duration = RecordingFamily("action_duration", self.measurements)
         self.action_size = RecordingFamily("action_size", self.measurements)

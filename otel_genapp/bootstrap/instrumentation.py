@@ -17,7 +17,7 @@ from typing import Any
 
 import wrapt
 
-from otel_genapp.errors import MissingDependencyError
+from otel_genapp.errors import GenappError
 from otel_genapp.quiet import quiet
 
 ON, WAITING, OFF = "on", "waiting for its import", "off"
@@ -68,8 +68,8 @@ def _hook(library: Library) -> Callable[[ModuleType], None]:
             try:
                 capture: Any = importlib.import_module(library.capture)
                 capture.instrument(module)
-            except MissingDependencyError as missing:
-                _states[library.module] = f"{OFF}: {missing}"
+            except GenappError as why:  # not installed, or not a version that fits
+                _states[library.module] = f"{OFF}: {why}"
             else:
                 _states[library.module] = ON
 

@@ -16,6 +16,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
+from otel_genapp.capture.client_exchange import finish_open_exchanges
+from otel_genapp.capture.finalizers import measure_put_off
 from otel_genapp.config import Settings
 from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.logs import install_logging
@@ -74,6 +76,7 @@ class Machinery:
         self._metric_exports: list[MetricExport] = []
         self._extra_processors: tuple[SpanProcessor, ...] = ()
         self._undo: list[Callable[[], None]] = []
+        self._hub: hub.Hub | None = None
 
     def start(self, flush: Callable[[float], bool], *processors: SpanProcessor) -> None:
         """Attach to the providers, open the exports, watch the libraries, and take over.
@@ -112,11 +115,13 @@ class Machinery:
             flush=flush,
             drop_root=self.tracing.drop_root,
         )
+        self._hub = running
         hub.set_active(running)
         hub.show_actions(running)
 
     def catch_up(self) -> None:
         """Fold everything that ended before this call."""
+        self._measure_put_off()
         self.folds.drain(DRAIN_TIMEOUT_S)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -128,8 +133,9 @@ class Machinery:
     def flush(self, timeout_s: float) -> bool:
         """Deliver what is pending; True only if all of it arrived in time."""
         deadline = time.monotonic() + timeout_s
+        self._measure_put_off()
         settled = self.folds.drain(timeout_s)
-        arrived = self._deliver(deadline)
+        arrived = _all([export.begin_flush() for export in self._exports()], deadline)
         settled &= self.events.drain(max(deadline - time.monotonic(), 0))
         return settled and arrived
 
@@ -142,8 +148,9 @@ class Machinery:
             self.recording.excluded = set()
             if self.tracing is not None and self.tracing.switch is not None:
                 self.tracing.switch.targets = ()
+        self._measure_put_off(ending=True)
         settled = self.folds.close(timeout_s * 0.2)
-        arrived = self._deliver(deadline)
+        arrived = _all([export.begin_last_flush() for export in self._exports()], deadline)
         for export in self._exports():
             with _guarded:
                 export.close()
@@ -212,16 +219,18 @@ class Machinery:
                 )
             self.instruments.forget()  # what is bound already feeds the readers of then only
 
+    def _measure_put_off(self, *, ending: bool = False) -> None:
+        """Make the measurements that could not be made where they came up; at the end, all of them."""
+        running = self._hub
+        if running is not None:
+            with _guarded:
+                if ending:
+                    finish_open_exchanges(running)
+                measure_put_off(running)
+
     def _exports(self) -> list[SpanExport | MetricExport]:
         spans = [self._span_export] if self._span_export is not None else []
         return [*spans, *self._metric_exports]
-
-    def _deliver(self, deadline: float) -> bool:
-        answers = [export.begin_flush() for export in self._exports()]
-        arrived = True
-        for answer in answers:
-            arrived &= answer(deadline - time.monotonic())
-        return arrived
 
     def _emit(self, record: Record, context: Context) -> None:
         if isinstance(record, LLMCall):
@@ -259,3 +268,11 @@ class Machinery:
     def _count_own_error(self, site: str, error: Exception) -> None:
         del error
         self.instruments.telemetry_errors.record(1, (site,))
+
+
+def _all(answers: list[Callable[[float], bool]], deadline: float) -> bool:
+    """Wait for every answer, the bad ones too, and none past the deadline; whether all are good."""
+    good = True
+    for answer in answers:
+        good &= answer(deadline - time.monotonic())
+    return good

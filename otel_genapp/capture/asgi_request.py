@@ -7,7 +7,10 @@ from contextvars import Token
 from pathlib import Path
 from typing import Any, Final
 
+from opentelemetry._logs import get_logger_provider
+from opentelemetry._logs._internal import ProxyLoggerProvider
 from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import set_span_in_context
 
 from otel_genapp import semconv
 from otel_genapp.capture.server_request import (
@@ -32,7 +35,8 @@ NATIVE: Final = "fastapi.telemetry"
 _CORRELATION: Final = semconv.HEADER_CORRELATION.encode()
 _REQUEST: Final = semconv.HEADER_REQUEST.encode()
 _SESSION: Final = semconv.HEADER_SESSION.encode()
-_IDS: Final = frozenset({_CORRELATION, _REQUEST, _SESSION})
+_TRACE: Final = frozenset(name.encode() for name in semconv.TRACE_HEADERS)
+_WATCHED: Final = _TRACE | {_CORRELATION, _REQUEST, _SESSION}
 
 
 class AsgiRequest(ServerRequest):
@@ -42,7 +46,6 @@ class AsgiRequest(ServerRequest):
         "_abandoned",
         "_entry",
         "_headers",
-        "_mounted_in",
         "_mounts",
         "_opaque",
         "_receive",
@@ -50,6 +53,7 @@ class AsgiRequest(ServerRequest):
         "_serving_token",
         "_silenced",
         "_stale_route",
+        "_stand_in",
         "_template",
         "_token",
         "_trailers",
@@ -59,7 +63,7 @@ class AsgiRequest(ServerRequest):
     )
 
     def __init__(self, running: Hub, scope: Scope, *, app: Any, receive: Receive, send: Send) -> None:
-        correlation_id, session_id = _ids(scope["headers"])
+        correlation_id, session_id, has_parent = _ids(scope["headers"])
         super().__init__(running, scope.get("method", ""), app_type="fastapi", correlation_id=correlation_id)
         self.scope = scope
         self.app = app
@@ -81,6 +85,9 @@ class AsgiRequest(ServerRequest):
         trusted = (client[0] if client else "") in running.trusted
         self._entry = starting_context(correlation_id, session_id, trusted=trusted, outer=outer)
         self._silenced = outer is not None and NATIVE not in scope
+        self._stand_in: Any = None
+        if outer is None and not (trusted and has_parent) and id(app) in running.early:
+            self._decide(running)
         if "app_root_path" in scope:  # mounted in a router that is not FastAPI's
             self._mounts = getattr(scope.get("route"), "path", "")
 
@@ -88,9 +95,21 @@ class AsgiRequest(ServerRequest):
         """Make the request's context current and mark its scope."""
         self.scope[MARK] = self
         if self._silenced:
-            self.scope[NATIVE] = None
+            self.scope[NATIVE] = self._stand_in
         self._serving_token: Token[ServerRequest | None] = serving.set(self)
         self._token: Token[Context] = attach(self._entry)
+
+    def _decide(self, running: Hub) -> None:
+        """Spare native telemetry the preparation of a span that would not be sampled."""
+        scope = self.scope
+        if self.finished or NATIVE in scope or running.drop_root is None or not _logs_go_nowhere():
+            return
+        span = running.drop_root()
+        if span is not None:
+            self._entry = set_span_in_context(span, self._entry)
+            self._silenced = True
+            # Its record of the route is wanted all the same.
+            self._stand_in = _stand_in(scope)
 
     def leave(self) -> None:
         """Give the context and the scope back as they were."""
@@ -215,15 +234,30 @@ class AsgiRequest(ServerRequest):
         return route if isinstance(route, str) else None
 
 
-def _ids(headers: Any) -> tuple[str | None, str | None]:
-    """(correlation id, session id) of a request, each only if it is acceptable."""
+def _stand_in(scope: Scope) -> Any:
+    """What native telemetry would keep of the request, without a span."""
+    from fastapi.telemetry._api import _RequestTelemetry
+
+    mount_prefix = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
+    return _RequestTelemetry(span=None, span_method="HTTP", data=None, _mount_prefix=mount_prefix)
+
+
+def _logs_go_nowhere() -> bool:
+    return type(get_logger_provider()) is ProxyLoggerProvider
+
+
+def _ids(headers: Any) -> tuple[str | None, str | None, bool]:
+    """(correlation id, session id, whether there is a trace context); the ids if acceptable."""
     correlation_id = request_id = session_id = None
+    has_parent = False
     for name, value in headers:
-        if name in _IDS:
-            if name == _CORRELATION:
+        if name in _WATCHED:
+            if name in _TRACE:
+                has_parent = True
+            elif name == _CORRELATION:
                 correlation_id = correlation_id or accepted_id(value.decode("latin-1"))
             elif name == _REQUEST:
                 request_id = request_id or accepted_id(value.decode("latin-1"))
             else:
                 session_id = session_id or accepted_id(value.decode("latin-1"))
-    return correlation_id or request_id, session_id
+    return correlation_id or request_id, session_id, has_parent

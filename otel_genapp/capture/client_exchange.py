@@ -122,19 +122,13 @@ class Exchange:
         self.finish(error)
 
     def _record(self) -> None:
-        families = self._running.families
-        method, resource, app_type, caller = self._method, self._resource, self._app_type, self._caller
-        status = self._status or semconv.STATUS_GONE
-        labels = (method, status, resource, app_type)
-        families.http_requests.record(1, labels, caller)
-        families.http_duration.record(self._seconds, labels, caller)
-        families.http_size.record(
-            self._request_bytes, (resource, status, method, "request", app_type), caller
+        self._running.families.http.record(
+            (self._method, self._status or semconv.STATUS_GONE, self._resource, self._app_type),
+            self._seconds,
+            request_bytes=self._request_bytes,
+            response_bytes=self._response_bytes,
+            context=self._caller,
         )
-        if self._response_bytes is not None:
-            families.http_size.record(
-                self._response_bytes, (resource, status, method, "response", app_type), caller
-            )
 
 
 class Sending:

@@ -80,8 +80,21 @@ def prepare(app: Any) -> None:
                 return
         if span_source(running.settings.fastapi_spans)[0] == "contrib":
             _instrument_contrib(app, running)
+        elif isinstance(native, dict) and _only_makes_spans(native):
+            running.early.add(id(app))
 
     prepare_once(running, app, steps=steps)
+
+
+def _only_makes_spans(native: dict[str, Any]) -> bool:
+    """Whether a request without a span leaves native telemetry nothing to do."""
+    return (
+        native["tracing"] is True
+        and native["metrics"] is False
+        and native.get("tracer_provider") is None
+        and native.get("logger_provider") is None
+        and native.get("exclude") is None
+    )
 
 
 def _instrument_contrib(app: Any, running: Hub) -> None:

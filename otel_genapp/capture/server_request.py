@@ -109,19 +109,12 @@ class ServerRequest:
         elif status is None:
             status = self.status or semconv.STATUS_ERROR
         with guarded:
-            context = self.context
-            families = self._hub.families
-            method, app_type, resource = self._method, self._app_type, self.resource()
-            labels = (method, status, resource, app_type)
-            families.http_requests.record(1, labels, context)
-            families.http_duration.record(seconds, labels, context)
-            families.http_size.record(
-                self.request_bytes, (resource, status, method, "request", app_type), context
-            )
-            families.http_size.record(
-                0 if method == "HEAD" else self.response_bytes,
-                (resource, status, method, "response", app_type),
-                context,
+            self._hub.families.http.record(
+                (self._method, status, self.resource(), self._app_type),
+                seconds,
+                request_bytes=self.request_bytes,
+                response_bytes=0 if self._method == "HEAD" else self.response_bytes,
+                context=self.context,
             )
 
     def end(self) -> None:
@@ -187,7 +180,12 @@ def prepare_once(running: Hub, app: object, *, steps: Callable[[], None]) -> Non
         finally:  # what failed once would fail at every request
             running.prepared.add(key)
             # The next application may get the same id.
-            finalize(app, running.prepared.discard, key).atexit = False
+            finalize(app, _forget, running, key).atexit = False
+
+
+def _forget(running: Hub, key: int) -> None:
+    running.prepared.discard(key)
+    running.early.discard(key)
 
 
 def patch(owner: type, name: str, *, wrap: Callable[[Any], Any]) -> Callable[[], None]:

@@ -29,6 +29,7 @@ from otel_genapp.pipeline.redact import redacted
 from otel_genapp.quiet import quiet
 
 _guarded = quiet("export")
+_AMBIENT_SCOPE = "opentelemetry.instrumentation.system_metrics"
 
 Count = Callable[[str, str, int], None]
 """`count(what, outcome, number)`: what became of so many spans."""
@@ -223,6 +224,8 @@ class SpanExport(SpanProcessor):
 
         return answer
 
+    begin_last_flush = begin_flush
+
     def close(self) -> None:
         """Take no more, and give up, counted, what was not delivered. Waits for nothing."""
         with self._lock:
@@ -268,6 +271,8 @@ class _FilteredExporter(MetricExporter):
         self._without = without
         self._closed = False
         self.last = _LastExport()
+        self.ending = False
+        """Set for the last words: if there is nothing to tell, nobody waits for them."""
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
@@ -275,6 +280,8 @@ class _FilteredExporter(MetricExporter):
         result = MetricExportResult.FAILURE
         if self._closed:
             return result
+        if self.ending and not _tells_anything(metrics_data):
+            return MetricExportResult.SUCCESS
         if self._pid != os.getpid():
             self._inner, self._pid = self._make(), os.getpid()
         with _guarded:
@@ -312,6 +319,19 @@ class _FilteredExporter(MetricExporter):
         ])  # fmt: skip
 
 
+def _tells_anything(data: MetricsData) -> bool:
+    """Whether anything was measured: more than the known series' zeros and the process's own figures."""
+    for resource_metrics in data.resource_metrics:
+        for scope_metrics in resource_metrics.scope_metrics:
+            if scope_metrics.scope.name != _AMBIENT_SCOPE and any(
+                getattr(point, "count", 0) or getattr(point, "value", 0)
+                for metric in scope_metrics.metrics
+                for point in metric.data.data_points
+            ):
+                return True
+    return False
+
+
 class MetricExport:
     """A provider's metrics to one exporter every `OTEL_METRIC_EXPORT_INTERVAL`, and on a flush."""
 
@@ -331,6 +351,11 @@ class MetricExport:
         It is True only if the collector took them, or there were none.
         """
         return self._sending.ask().within
+
+    def begin_last_flush(self) -> Callable[[float], bool]:
+        """As `begin_flush`, with nothing sent where nothing was measured: a short command ends at once."""
+        self._exporter.ending = True
+        return self.begin_flush()
 
     def close(self) -> None:
         """Send nothing more. Waits for nothing."""

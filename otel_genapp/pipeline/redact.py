@@ -115,8 +115,8 @@ class _Rule:
     __slots__ = ("clean", "keeps_key", "key", "known")
 
     def __init__(self, key: str, clean: _Cleaner | None) -> None:
-        self.keeps_key = not looks_secret(key)
-        self.key = key if self.keeps_key else without_secrets(key)
+        self.key = _ID(key)
+        self.keeps_key = self.key == key
         self.clean = clean
         """None: the attribute goes."""
         self.known: AbstractSet[str] = frozenset() if clean is None else clean.known

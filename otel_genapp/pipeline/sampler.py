@@ -17,7 +17,6 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
-from otel_genapp import semconv
 from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.dialects import classify, is_dialect_scope
 from otel_genapp.pipeline.identity import add_ids

@@ -50,7 +50,10 @@ _SLASHED_USERINFO = re.compile(
     # What follows the colon is no port but a password with a `/`, `?` or `#` in it.
     r"://([^\s\"'<>`/?#:@]{0,64}+:(?!\d{0,5}(?:[/?#\s]|\Z)|\{)[^\s\"'<>`@]{1,256}+)@"
 )
-_TELEGRAM = re.compile(r"[0-9]{6,12}(?::|%3[Aa])([A-Za-z0-9_-]{30,}+)")
+_TELEGRAM = re.compile(
+    # Capitals and small letters: a UUID or a digest after a number has one of them.
+    r"[0-9]{6,12}(?::|%3[Aa])(?=[a-z0-9_-]*+[A-Z])(?=[A-Z0-9_-]*+[a-z])[A-Za-z0-9_-]{30,}+"
+)
 _BOT_PATH = re.compile(r"/bot(\d{1,20}(?::|%3[Aa])[^\s/?#\"'<>]++)", re.IGNORECASE | re.ASCII)
 _WEBHOOK = re.compile(r"(?:/services/T\w{6,20}/B\w{6,20}/|/webhooks/\d{15,24}/)([\w-]{16,}+)", re.ASCII)
 _BEARER = re.compile(
@@ -59,9 +62,10 @@ _BEARER = re.compile(
 )
 _BASIC = re.compile(r"basic(?:[ \t]{1,4}|%20|\+)([A-Za-z0-9+/=_-]{6,}+)", re.IGNORECASE | re.ASCII)
 _COOKIE = re.compile(
-    r"cookie\\?[\"']?[ \t]{0,4}[:=,][ \t]{0,4}b?\\?[\"']?([^\r\n\"'\\]{3,}+)", re.IGNORECASE | re.ASCII
+    r"cookie\\?[\"']?[ \t]{0,4}[:=,][ \t]{0,4}b?\\?[\"']?"
+    r"(?=[^\s=;,\[]{1,128}=)([^\r\n\"'\\]{3,}+)",
+    re.IGNORECASE | re.ASCII,
 )
-_COOKIE_VALUE = re.compile(r"[^\s=;,\[]{1,128}=")
 _PARAMETER = re.compile(
     r"[?&;](?:amp;|u0026)?(?:key|code|token|sig|auth|apikey|(?:x-(?:amz|goog|oss)-)?(?:signature|credential)"
     r"|awsaccesskeyid|googleaccessid|ticket|assertion)(?:=|%3d)([^\s&\"'<>#;\\]++)",
@@ -97,11 +101,11 @@ def _without_assigned(text: str, lowered: str) -> str:
         text = _SLASHED_USERINFO.sub(_replace_group, _USERINFO.sub(_replace_userinfo, text))
     if "/bot" in lowered:
         text = _BOT_PATH.sub(_replace_group, text)
-    text = _TELEGRAM.sub(_replace_telegram, text)
+    text = _TELEGRAM.sub(REDACTED, text)
     if "cookie" in lowered:
-        text = _COOKIE.sub(_replace_cookie, text)
+        text = _COOKIE.sub(_replace_group, text)
     if _assigns_secret(lowered):
-        text = _PAIR.sub(_replace_pair, text)
+        text = _without_pairs(text)
     if "?" in text or "&" in text or ";" in text:
         text = _PARAMETER.sub(_replace_parameter, text)
     return text
@@ -132,30 +136,34 @@ def _replace_userinfo(found: re.Match[str]) -> str:
     return f"://{REDACTED}{authority[len(userinfo) :]}"
 
 
-def _replace_pair(found: re.Match[str]) -> str:
-    group = next(name for name in ("escaped", "double", "single", "bare") if found[name] is not None)
-    value = found[group]
+def _without_pairs(text: str) -> str:
+    """`text` without the secrets that stand beside a name."""
+    parts: list[str] = []
+    done = position = 0
+    # What is no secret may hold one ("token: password=…") and is looked through again. Text made to
+    # be looked through again and again loses the rest of its values instead.
+    patience = 8 * len(text)
+    while (found := _PAIR.search(text, position)) is not None:
+        group = next(name for name in ("escaped", "double", "single", "bare") if found[name] is not None)
+        start, end = found.span(group)
+        if patience > 0 and not _is_secret_pair(found, found[group]):
+            patience -= end - start
+            position = max(start, found.start() + 1)
+            continue
+        if group == "bare" and not found[group].endswith(REDACTED):
+            end -= len(found[group]) - len(found[group].rstrip(")]}>"))
+        parts += (text[done:start], REDACTED)
+        done = position = max(end, start)
+    return "".join([*parts, text[done:]]) if parts else text
+
+
+def _is_secret_pair(found: re.Match[str], value: str) -> bool:
     if not is_value(value):
-        return found[0]
-    certain = found["listed"] is None and (found["certain"] is not None or found["scheme"] is not None)
+        return False
+    if found["listed"] is None and (found["certain"] is not None or found["scheme"] is not None):
+        return True
     assigned = found["machine"] is not None and len(value) >= 8 and not value.isdigit()
-    if not certain and not assigned and not is_random(value):
-        return found[0]
-    if group != "bare":
-        return _replace_group(found, group)
-    end = len(found[0]) if value.endswith(REDACTED) else len(found[0].rstrip(")]}>"))
-    return f"{found[0][: found.start(group) - found.start()]}{REDACTED}{found[0][end:]}"
-
-
-def _replace_telegram(found: re.Match[str]) -> str:
-    """The token of a bot has capitals and small letters; a UUID or a digest after a number has not."""
-    token = found[1]
-    mixed = any(map(str.isupper, token)) and any(map(str.islower, token))
-    return REDACTED if mixed else found[0]
-
-
-def _replace_cookie(found: re.Match[str]) -> str:
-    return _replace_group(found) if _COOKIE_VALUE.match(found[1]) else found[0]
+    return assigned or is_random(value)
 
 
 def _replace_parameter(found: re.Match[str]) -> str:

@@ -14,6 +14,13 @@ _MIXED_RUN = re.compile(r"[A-Za-z0-9]{32,}")
 _WITH_ADDRESSES = ("mailto:", "sip:", "sips:", "xmpp:", "acct:", "tel:")
 
 
+_PLAIN_PATH = re.compile(
+    r"(?:/(?:[A-Za-z0-9_.~-]{0,12}|[a-z]{13,30}|[0-9]{13,20}"
+    r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}))+"
+)
+"""Short words, numbers and UUIDs: no form of secret fits in, and most requests are like that."""
+
+
 def clean_url(url: str) -> str:
     """`url` without user information, query, fragment and the secrets of its path.
 
@@ -40,6 +47,8 @@ def clean_urls_in(text: str) -> str:
 
 def clean_path(path: str) -> str:
     """`path` without query, fragment and secrets; what is no secret stays as it was. Never raises."""
+    if _PLAIN_PATH.fullmatch(path) is not None:
+        return path
     path = _before_query(path)
     if len(path) < 8:
         return path

@@ -135,9 +135,7 @@ def logged() -> Iterator[list[str]]:
     root.setLevel(level)
 
 
-def test_no_secret_reaches_a_sink(
-    monkeypatch: pytest.MonkeyPatch, logged: list[str], tmp_path: Any
-) -> None:
+def test_no_secret_reaches_a_sink(monkeypatch: pytest.MonkeyPatch, logged: list[str], tmp_path: Any) -> None:
     """200 forms of secret in every place: none in OTLP, /prometheus, /events, logs, status, answers."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with collecting() as collector:
@@ -178,6 +176,6 @@ def test_no_secret_reaches_a_sink(
     }
     assert len(SECRETS) == 200
     assert sum(len(body) for body in collector.bodies) > 100_000
-    assert {sink: sorted({hit for body in bodies for hit in found_in(body)}) for sink, bodies in sinks.items()} == {
-        sink: [] for sink in sinks
-    }
+    assert {
+        sink: sorted({hit for body in bodies for hit in found_in(body)}) for sink, bodies in sinks.items()
+    } == {sink: [] for sink in sinks}

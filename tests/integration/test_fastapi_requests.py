@@ -263,7 +263,7 @@ async def test_measurements_carry_the_span(shop: FastAPI) -> None:
 class BrokenFamily:
     """A family that fails."""
 
-    def record(self, value: float, labels: tuple[str, ...], context: Any = None) -> None:
+    def record(self, *_given: Any, **_by_name: Any) -> None:
         raise RuntimeError("planted")
 
 
@@ -271,7 +271,7 @@ class BrokenFamily:
 async def test_own_failures_stay_inside(shop: FastAPI, own_errors: list[Any]) -> None:
     """Broken telemetry changes no answer; its errors are reported."""
     with watching("fastapi") as watch:
-        for name in ("http_requests", "errors"):
+        for name in ("http", "errors"):
             setattr(watch.families, name, BrokenFamily())
         call = await AsgiCall("/items/3")(shop)
         with pytest.raises(ValueError, match=r"^broken$"):

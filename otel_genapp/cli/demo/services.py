@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion_usage import CompletionUsage
 from pydantic import BaseModel
 
-from otel_genapp import action_tracking, bind, llm_call
+from otel_genapp import action_tracking, llm_call
 from otel_genapp.capture.llm_call import Call
 
 _SYSTEM = (
@@ -224,6 +224,6 @@ def _report_usage(call: Call, usage: CompletionUsage | None) -> None:
     call.usage(
         input=usage.prompt_tokens,
         output=usage.completion_tokens,
-        cache_read=1,
+        cache_read=prompt.cached_tokens if prompt else None,
         reasoning=completion.reasoning_tokens if completion else None,
     )

@@ -73,7 +73,7 @@ def test_a_collection_under_a_lock_of_the_families_locks_nothing_up() -> None:
                 self.lock.release()
 
     families: Any = RecordingFamilies()
-    families.http_requests = family = LockingFamily()
+    families.http.requests = family = LockingFamily()
     hub.set_active(running := hub_for(families))
     try:
         forgotten = exchange(running)

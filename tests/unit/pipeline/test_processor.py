@@ -58,7 +58,9 @@ def test_trace_id_is_the_correlation_id(tracing: Tracing) -> None:
         chat(tracing).end()
     trace_id = f"{root.get_span_context().trace_id:032x}"
     span = tracing.spans["chat"].get_span_context()
-    assert {(finished.attributes or {})["correlation.id"] for finished in tracing.finished.spans} == {trace_id}
+    assert {(finished.attributes or {})["correlation.id"] for finished in tracing.finished.spans} == {
+        trace_id
+    }
     call = tracing.calls[0]
     assert span is not None
     assert (call.correlation_id, call.trace_id, call.span_id) == (trace_id, trace_id, f"{span.span_id:016x}")
@@ -228,9 +230,7 @@ def test_late_child_amends(tracing: Tracing) -> None:
     inner.end()
     assert [timeless(record) for record in tracing.records] == [
         said(provider="openai", model="gpt-5", usage=Usage(input=7)),
-        LLMAmendment(
-            call_id="", seq=1, at_ns=0, provider="openai", model="gpt-5", usage=Usage(output=5)
-        ),
+        LLMAmendment(call_id="", seq=1, at_ns=0, provider="openai", model="gpt-5", usage=Usage(output=5)),
     ]
     assert {record.call_id for record in tracing.records} == {tracing.calls[0].call_id}
 
@@ -284,8 +284,9 @@ def test_a_raising_pipeline_does_not_reach_the_host(own_errors: list[OwnError]) 
 
     tracing.processor._emit = refuse
     error = KeyError("the application's")
-    with pytest.raises(KeyError) as caught, tracing.tracer().start_as_current_span(
-        "chat", attributes=llm_attributes()
+    with (
+        pytest.raises(KeyError) as caught,
+        tracing.tracer().start_as_current_span("chat", attributes=llm_attributes()),
     ):
         raise error
     assert caught.value is error

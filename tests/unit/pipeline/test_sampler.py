@@ -71,7 +71,9 @@ def test_what_is_recorded_and_what_is_dropped() -> None:
             tracer.start_span("chat", attributes=llm_attributes()).end()
     tracer.start_span("after").end()
     assert list(tracing.spans) == ["late", "chat", "tool", "agent"]
-    assert [span.context.trace_flags.sampled for span in tracing.finished.spans if span.context] == [False] * 4
+    assert [span.context.trace_flags.sampled for span in tracing.finished.spans if span.context] == [
+        False
+    ] * 4
     recorded = tracing.spans["agent"]
     assert recorded.context is not None
     assert dict(recorded.attributes or {}) == {
@@ -85,7 +87,9 @@ def test_sampled_spans_keep_what_the_inner_sampler_says() -> None:
     """Attributes and decision of the user's own sampler stay."""
 
     class Marking(Sampler):
-        def should_sample(self, parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any) -> Any:
+        def should_sample(
+            self, parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any
+        ) -> Any:
             result = ALWAYS_ON.should_sample(parent_context, trace_id, name, attributes={"marked": True})
             return result
 
