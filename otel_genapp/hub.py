@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, Tracer
+from opentelemetry.trace import Tracer
 
 from otel_genapp.config import Settings
 from otel_genapp.network import HostRule
@@ -70,13 +70,10 @@ class Hub:
     egress: HostRule
     flush: Callable[[float], bool]
     """Deliver what is pending within that many seconds; called at ASGI lifespan shutdown."""
-    drop_root: Callable[[], Span | None] | None = None
-    """Decides on a new root span: the span of one not sampled, None for one to be made. None where
-    only the tracer can decide."""
     prepared: set[int] = field(default_factory=set)
     """ids of the web apps already prepared for spans."""
-    early: set[int] = field(default_factory=set)
-    """ids of those among them whose root spans may be decided on early, with `drop_root`."""
+    span_makers: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    """id of a web app -> (its middleware stack, what makes its spans), see `capture.fastapi_span`."""
     exchanges: set[Any] = field(default_factory=set)
     """Outgoing requests begun and not ended, see `capture.client_exchange`."""
     put_off: deque[Callable[[], None]] = field(default_factory=deque)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ def context_fields() -> dict[str, str]:
 
 def add_context(
     logger: object,  # noqa: ARG001 - structlog's signature
-    method_name: str,  # noqa: ARG001
+    method_name: str,  # noqa: ARG001 - as above
     event_dict: MutableMapping[str, Any],
 ) -> MutableMapping[str, Any]:
     """A structlog processor: the ids in force here; what the event says itself is kept."""
@@ -66,16 +66,18 @@ def add_context(
 
 def redact_secrets(
     logger: object,  # noqa: ARG001 - structlog's signature
-    method_name: str,  # noqa: ARG001
+    method_name: str,  # noqa: ARG001 - as above
     event_dict: MutableMapping[str, Any],
 ) -> MutableMapping[str, Any]:
     """A structlog processor: `[REDACTED]` for secrets, in nested values and beside telling names too."""
-    clean: dict[str, Any] | None = None
+    clean: Mapping[str, Any] | None = None
     with _guarded:
-        clean = {key: _clean_value(str(key), value) for key, value in event_dict.items()}
+        clean = _clean_mapping(event_dict)
     if clean is None:  # what could not be cleaned is not shown
-        clean = dict.fromkeys(event_dict, REDACTED)
-    event_dict.update(clean)
+        clean = {"event": REDACTED}
+    if clean is not event_dict:
+        event_dict.clear()
+        event_dict.update(clean)
     return event_dict
 
 
@@ -93,7 +95,10 @@ class RedactSecrets(logging.Filter):
             _clean_record(record)
             cleaned = True
         if not cleaned:  # what could not be cleaned is not shown
-            record.msg, record.args, record.exc_info, record.exc_text = REDACTED, None, None, None
+            record.msg, record.args = REDACTED, None
+            record.exc_info = record.exc_text = record.stack_info = None
+            for name in vars(record).keys() - _OWN_ATTRIBUTES:
+                setattr(record, name, REDACTED)
         return True
 
 
@@ -180,7 +185,8 @@ def _clean_url_argument(argument: object) -> object:
 
 
 def _clean_text(text: str) -> str:
-    return without_secrets(clean_urls_in(text))
+    # URLs last: the query that goes with one may begin a secret that ends after it.
+    return clean_urls_in(without_secrets(text))
 
 
 def _clean_value(name: str, value: Any, *, depth: int = 0) -> Any:
@@ -190,23 +196,36 @@ def _clean_value(name: str, value: Any, *, depth: int = 0) -> Any:
     if isinstance(value, str):
         if name in _IDS:
             return without_secrets(value, keep_hex=True)
-        return without_secret_value(name, clean_urls_in(value))
-    if isinstance(value, Mapping | list | tuple):
-        return REDACTED if depth >= _DEPTH else _clean_container(name, value, depth=depth + 1)
+        return clean_urls_in(without_secret_value(name, value))
+    if isinstance(value, Mapping | list | tuple) and depth >= _DEPTH:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return _clean_mapping(value, depth=depth + 1)
+    if isinstance(value, list | tuple):
+        return _clean_sequence(name, value, depth=depth + 1)
     # Renderers show anything else by its repr.
     shown = repr(value)
-    clean = without_secret_value(name, clean_urls_in(shown))
+    clean = clean_urls_in(without_secret_value(name, shown))
     return value if clean == shown else clean
 
 
-def _clean_container(name: str, value: Mapping[Any, Any] | Sequence[Any], *, depth: int) -> Any:
-    if isinstance(value, Mapping):
-        items = {key: _clean_value(str(key), item, depth=depth) for key, item in value.items()}
-        return value if all(items[key] is value[key] for key in items) else items
-    cleaned = [_clean_value(name, item, depth=depth) for item in value]
-    if all(map(operator.is_, cleaned, value)):
+def _clean_mapping(value: Mapping[Any, Any], *, depth: int = 0) -> Mapping[Any, Any]:
+    clean: dict[Any, Any] = {}
+    same = True
+    for key, item in value.items():
+        clean_key = without_secrets(key) if isinstance(key, str) else key
+        clean[clean_key] = _clean_value(str(key), item, depth=depth)
+        same = same and clean_key == key and clean[clean_key] is item
+    return value if same else clean
+
+
+def _clean_sequence(
+    name: str, value: list[Any] | tuple[Any, ...], *, depth: int
+) -> list[Any] | tuple[Any, ...]:
+    clean = [_clean_value(name, item, depth=depth) for item in value]
+    if all(map(operator.is_, clean, value)):
         return value
-    return tuple(cleaned) if isinstance(value, tuple) else cleaned
+    return tuple(clean) if isinstance(value, tuple) else clean
 
 
 def _clean_record(record: logging.LogRecord) -> None:
@@ -215,7 +234,7 @@ def _clean_record(record: logging.LogRecord) -> None:
     if isinstance(record.args, tuple):
         record.args = tuple(_clean_text(item) if isinstance(item, str) else item for item in record.args)
     elif isinstance(record.args, Mapping):
-        record.args = {name: _clean_value(str(name), value) for name, value in record.args.items()}
+        record.args = _clean_mapping(record.args)
     with suppress(TypeError, ValueError, KeyError):  # arguments that do not fit are logging's to report
         message = record.getMessage()
         clean = _clean_text(message)

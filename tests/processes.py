@@ -19,29 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 CALLS = 20
 
 _SERVERS = {
-    "uvicorn": ("uvicorn tests.programs.fastapi_app:app --fd {fd} --log-level critical", False),
-    "uvicorn workers": (
-        "uvicorn tests.programs.fastapi_app:app --fd {fd} --workers 2 --log-level critical",
-        True,
-    ),
-    "hypercorn": ("hypercorn tests.programs.fastapi_app:app --bind fd://{fd} --log-level critical", False),
-    "hypercorn wsgi": (
-        "hypercorn wsgi:tests.programs.flask_app:app --bind fd://{fd} --log-level critical",
-        False,
-    ),
-    "gunicorn sync": ("gunicorn tests.programs.flask_app:app -b fd://{fd} --log-level critical", False),
-    "gunicorn gthread": (
-        "gunicorn tests.programs.flask_app:app -b fd://{fd} -k gthread --threads 4 --log-level critical",
-        False,
-    ),
-    "gunicorn preload": (
-        "gunicorn tests.programs.flask_app:app -b fd://{fd} --preload -w 2 --log-level critical",
-        True,
-    ),
-    "gunicorn asgi": (
-        "gunicorn tests.programs.fastapi_app:app -b fd://{fd} -k asgi --log-level critical",
-        False,
-    ),
+    "uvicorn": "uvicorn tests.programs.fastapi_app:app --fd {fd}",
+    "uvicorn workers": "uvicorn tests.programs.fastapi_app:app --fd {fd} --workers 2",
+    "hypercorn": "hypercorn tests.programs.fastapi_app:app --bind fd://{fd}",
+    "hypercorn wsgi": "hypercorn wsgi:tests.programs.flask_app:app --bind fd://{fd}",
+    "gunicorn sync": "gunicorn tests.programs.flask_app:app -b fd://{fd}",
+    "gunicorn gthread": "gunicorn tests.programs.flask_app:app -b fd://{fd} -k gthread --threads 4",
+    "gunicorn preload": "gunicorn tests.programs.flask_app:app -b fd://{fd} --preload",
+    "gunicorn asgi": "gunicorn tests.programs.fastapi_app:app -b fd://{fd} -k asgi",
 }
 SCRIPTS = (
     "returns", "raises", "waits", "handles", "handles_later", "kills_itself", "polls", "polls_on", "forks",
@@ -70,7 +55,7 @@ class Program:
         settings = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment}
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
         if kind in _SERVERS:
-            command = _SERVERS[kind][0].format(fd=self._listening.fileno()).split()
+            command = f"{_SERVERS[kind]} --log-level critical".format(fd=self._listening.fileno()).split()
         else:
             command = ["tests.programs.scripts", kind, str(CALLS)]
         self._process = subprocess.Popen(

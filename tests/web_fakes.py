@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import importlib
 import socket
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from opentelemetry import propagate, trace
@@ -122,6 +124,27 @@ def wsgi_server(app: Any) -> Iterator[str]:
         server.shutdown()
         thread.join(DEADLINE_S)
         server.server_close()
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a real server answered."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    content: bytes
+
+
+def fetch(url: str, *, method: str = "GET", body: bytes | None = None) -> Fetched:
+    """One request on a connection of its own, by a client nobody instruments."""
+    split = urlsplit(url)
+    connection = http.client.HTTPConnection(split.netloc, timeout=DEADLINE_S)
+    try:
+        connection.request(method, split.path, body)
+        response = connection.getresponse()
+        return Fetched(response.status, response.headers, response.read())
+    finally:
+        connection.close()
 
 
 @dataclass

@@ -113,7 +113,6 @@ class Machinery:
             trusted=self.settings.trust_rule(),
             egress=self.settings.propagate_rule(),
             flush=flush,
-            drop_root=self.tracing.drop_root,
         )
         self._hub = running
         hub.set_active(running)

@@ -28,7 +28,6 @@ from otel_genapp import semconv
 from otel_genapp.config import Settings
 from otel_genapp.context import GenappPropagator
 from otel_genapp.errors import MissingDependencyError
-from otel_genapp.pipeline.root_sampling import DropRoot, ReservingIds, drop_root_of
 from otel_genapp.pipeline.sampler import (
     GenappTracerProvider,
     Recording,
@@ -104,14 +103,12 @@ class Tracing:
             provider = GenappTracerProvider(
                 resource=build_resource(settings),
                 shutdown_on_exit=False,
-                id_generator=ReservingIds(),
                 span_limits=limits,
             )
             trace.set_tracer_provider(provider)
         self.provider: Any = provider
         self.owned = isinstance(provider, GenappTracerProvider)
         self.sampler_wrapped = False
-        self.drop_root: DropRoot | None = None
         self.recording = recording
         self.switch = self._find_switch()
         if self.owned:
@@ -146,10 +143,8 @@ class Tracing:
 
     def _renew(self, settings: Settings, recording: Recording) -> None:
         # A throwaway provider reads OTEL_TRACES_SAMPLER the way the SDK does.
-        chosen = TracerProvider(shutdown_on_exit=False).sampler
-        sampler = RecordingSampler(chosen, recording)
+        sampler = RecordingSampler(TracerProvider(shutdown_on_exit=False).sampler, recording)
         provider = self.provider
-        self.drop_root = drop_root_of(provider, chosen)
         provider.sampler = sampler
         with _guarded:
             provider._resource = build_resource(settings)  # noqa: SLF001 - no public way to change it

@@ -7,12 +7,10 @@ from contextvars import Token
 from pathlib import Path
 from typing import Any, Final
 
-from opentelemetry._logs import get_logger_provider
-from opentelemetry._logs._internal import ProxyLoggerProvider
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.trace import set_span_in_context
 
 from otel_genapp import semconv
+from otel_genapp.capture.fastapi_span import RequestSpan, logs_go_nowhere
 from otel_genapp.capture.server_request import (
     MARK,
     ServerRequest,
@@ -37,6 +35,7 @@ _REQUEST: Final = semconv.HEADER_REQUEST.encode()
 _SESSION: Final = semconv.HEADER_SESSION.encode()
 _TRACE: Final = frozenset(name.encode() for name in semconv.TRACE_HEADERS)
 _WATCHED: Final = _TRACE | {_CORRELATION, _REQUEST, _SESSION}
+_NO_MAKER: Final = (None, None)
 
 
 class AsgiRequest(ServerRequest):
@@ -52,8 +51,8 @@ class AsgiRequest(ServerRequest):
         "_send",
         "_serving_token",
         "_silenced",
+        "_span",
         "_stale_route",
-        "_stand_in",
         "_template",
         "_token",
         "_trailers",
@@ -63,7 +62,7 @@ class AsgiRequest(ServerRequest):
     )
 
     def __init__(self, running: Hub, scope: Scope, *, app: Any, receive: Receive, send: Send) -> None:
-        correlation_id, session_id, has_parent = _ids(scope["headers"])
+        correlation_id, session_id, carrier = _ids(scope["headers"])
         super().__init__(running, scope.get("method", ""), app_type="fastapi", correlation_id=correlation_id)
         self.scope = scope
         self.app = app
@@ -85,9 +84,12 @@ class AsgiRequest(ServerRequest):
         trusted = (client[0] if client else "") in running.trusted
         self._entry = starting_context(correlation_id, session_id, trusted=trusted, outer=outer)
         self._silenced = outer is not None and NATIVE not in scope
-        self._stand_in: Any = None
-        if outer is None and not (trusted and has_parent) and id(app) in running.early:
-            self._decide(running)
+        self._span: RequestSpan | None = None
+        _, maker = running.span_makers.get(id(app)) or _NO_MAKER
+        if maker and outer is None and not self.finished and NATIVE not in scope and logs_go_nowhere():
+            self._span = maker.start(scope, self._entry, carrier=carrier if trusted else None)
+            self._entry = self._span.context
+            self._silenced = True
         if "app_root_path" in scope:  # mounted in a router that is not FastAPI's
             self._mounts = getattr(scope.get("route"), "path", "")
 
@@ -95,21 +97,9 @@ class AsgiRequest(ServerRequest):
         """Make the request's context current and mark its scope."""
         self.scope[MARK] = self
         if self._silenced:
-            self.scope[NATIVE] = self._stand_in
+            self.scope[NATIVE] = None if self._span is None else self._span.record
         self._serving_token: Token[ServerRequest | None] = serving.set(self)
         self._token: Token[Context] = attach(self._entry)
-
-    def _decide(self, running: Hub) -> None:
-        """Spare native telemetry the preparation of a span that would not be sampled."""
-        scope = self.scope
-        if self.finished or NATIVE in scope or running.drop_root is None or not _logs_go_nowhere():
-            return
-        span = running.drop_root()
-        if span is not None:
-            self._entry = set_span_in_context(span, self._entry)
-            self._silenced = True
-            # Its record of the route is wanted all the same.
-            self._stand_in = _stand_in(scope)
 
     def leave(self) -> None:
         """Give the context and the scope back as they were."""
@@ -117,15 +107,27 @@ class AsgiRequest(ServerRequest):
             self.scope.pop(MARK, None)
             if self._silenced:
                 self.scope.pop(NATIVE, None)
+            if self._span is not None:
+                self._span.release()
             if self._abandoned:  # closed by the garbage collector, in whatever context that ran
                 leave(self._token, self._entry)
                 return
             detach(self._token)
             serving.reset(self._serving_token)
 
+    def end(self) -> None:
+        super().end()
+        self._end_span(None)
+
     def fail(self, error: BaseException) -> None:
         self._abandoned = isinstance(error, GeneratorExit)
+        self._end_span(error)
         super().fail(error)
+
+    def _end_span(self, error: BaseException | None) -> None:
+        if self._span is not None:
+            with guarded:
+                self._span.finish(self.status, error, gone=self.gone)
 
     def means_gone(self, error: Exception) -> bool:
         return isinstance(error, OSError) or type(error).__name__ in {
@@ -160,6 +162,7 @@ class AsgiRequest(ServerRequest):
         self.response_bytes += size
         if self.ending:
             self.finish(None)
+            self._end_span(None)
 
     def _started(self, message: Message) -> Message:
         kind = message["type"]
@@ -234,30 +237,21 @@ class AsgiRequest(ServerRequest):
         return route if isinstance(route, str) else None
 
 
-def _stand_in(scope: Scope) -> Any:
-    """What native telemetry would keep of the request, without a span."""
-    from fastapi.telemetry._api import _RequestTelemetry
-
-    mount_prefix = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
-    return _RequestTelemetry(span=None, span_method="HTTP", data=None, _mount_prefix=mount_prefix)
-
-
-def _logs_go_nowhere() -> bool:
-    return type(get_logger_provider()) is ProxyLoggerProvider
-
-
-def _ids(headers: Any) -> tuple[str | None, str | None, bool]:
-    """(correlation id, session id, whether there is a trace context); the ids if acceptable."""
+def _ids(headers: Any) -> tuple[str | None, str | None, dict[str, list[str]] | None]:
+    """(correlation id, session id, carrier of a trace context or None); the ids if acceptable."""
     correlation_id = request_id = session_id = None
-    has_parent = False
+    carrier: dict[str, list[str]] | None = None
     for name, value in headers:
         if name in _WATCHED:
             if name in _TRACE:
-                has_parent = True
+                carrier = carrier or {}
+                carrier.setdefault(name.decode(), []).append(value.decode("latin-1"))
             elif name == _CORRELATION:
                 correlation_id = correlation_id or accepted_id(value.decode("latin-1"))
             elif name == _REQUEST:
                 request_id = request_id or accepted_id(value.decode("latin-1"))
             else:
                 session_id = session_id or accepted_id(value.decode("latin-1"))
-    return correlation_id or request_id, session_id, has_parent
+    if carrier is not None and "baggage" in carrier:
+        carrier["baggage"] = [",".join(carrier["baggage"])]  # the propagator reads only the first
+    return correlation_id or request_id, session_id, carrier

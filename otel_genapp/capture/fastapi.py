@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from otel_genapp import hub
 from otel_genapp.capture.asgi_request import NATIVE, AsgiRequest, Message, Receive, Scope, Send
+from otel_genapp.capture.fastapi_span import make_for
 from otel_genapp.capture.server_request import MARK, guarded, patch, prepare_once
 from otel_genapp.errors import MissingDependencyError
 from otel_genapp.hub import Hub
@@ -28,6 +29,7 @@ from otel_genapp.quiet import quiet
 FLUSH_TIMEOUT_S = 5.0
 
 _CONTRIB: Final = "opentelemetry.instrumentation.fastapi"
+_UNSEEN: Final = object()
 _SPAN_MAKERS: Final = frozenset({"opentelemetry.instrumentation.asgi", "starlette.middleware.opentelemetry"})
 
 
@@ -80,21 +82,23 @@ def prepare(app: Any) -> None:
                 return
         if span_source(running.settings.fastapi_spans)[0] == "contrib":
             _instrument_contrib(app, running)
-        elif isinstance(native, dict) and _only_makes_spans(native):
-            running.early.add(id(app))
+        elif isinstance(native, dict):
+            running.span_makers[id(app)] = (_UNSEEN, None)
 
     prepare_once(running, app, steps=steps)
 
 
-def _only_makes_spans(native: dict[str, Any]) -> bool:
-    """Whether a request without a span leaves native telemetry nothing to do."""
-    return (
-        native["tracing"] is True
-        and native["metrics"] is False
-        and native.get("tracer_provider") is None
-        and native.get("logger_provider") is None
-        and native.get("exclude") is None
-    )
+def _look_through(running: Hub, app: Any) -> None:
+    """Make `app`'s spans in our layer, if nothing in its middleware stack makes any.
+
+    The stack is built with the first request, and can be built anew; each is looked through once.
+    """
+    if app.middleware_stack is None:
+        app.middleware_stack = app.build_middleware_stack()
+    stack = app.middleware_stack
+    native = app._telemetry  # noqa: SLF001 - FastAPI has no public view of it
+    maker = None if _makes_spans(stack) else make_for(app, native)
+    running.span_makers[id(app)] = (stack, maker)
 
 
 def _instrument_contrib(app: Any, running: Hub) -> None:
@@ -141,6 +145,9 @@ def _calling(original: Any) -> Any:
         with guarded:
             if id(app) not in running.prepared:
                 prepare(app)
+            seen = running.span_makers.get(id(app))
+            if seen is not None and seen[0] is not app.middleware_stack:
+                _look_through(running, app)
             request = AsgiRequest(running, scope, app=app, receive=receive, send=send)
             request.enter()
         if request is None:

@@ -185,7 +185,7 @@ def prepare_once(running: Hub, app: object, *, steps: Callable[[], None]) -> Non
 
 def _forget(running: Hub, key: int) -> None:
     running.prepared.discard(key)
-    running.early.discard(key)
+    running.span_makers.pop(key, None)
 
 
 def patch(owner: type, name: str, *, wrap: Callable[[Any], Any]) -> Callable[[], None]:

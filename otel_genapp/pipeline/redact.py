@@ -97,11 +97,12 @@ def _cut(text: str) -> str:
 
 def _clean_name(name: str) -> str:
     found = _REQUEST_LINE.fullmatch(name)
-    return found[1] + clean_path(found[2]) if found else without_secrets(clean_urls_in(name))
+    return found[1] + clean_path(found[2]) if found else clean_urls_in(without_secrets(name))
 
 
 _NAME = _Cleaner(_clean_name)
-_TEXT = _Cleaner(lambda text: without_secrets(clean_urls_in(text)))
+# URLs last: the query that goes with one may begin a secret that ends after it.
+_TEXT = _Cleaner(lambda text: clean_urls_in(without_secrets(text)))
 _CONTENT = _Cleaner(without_secrets)
 """Prompts and answers: the query of a URL in them is part of what was said."""
 _ID = _Cleaner(lambda text: without_secrets(text, keep_hex=True) if looks_secret(text) else text)

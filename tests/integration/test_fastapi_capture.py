@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.applications import FastAPI as ClassItself
@@ -23,7 +22,7 @@ from otel_genapp import hub
 from otel_genapp.capture.fastapi import prepare
 from tests.fakes import Counted, eventually
 from tests.shop_apps import fastapi_shop
-from tests.web_fakes import AsgiCall, Watch, instrument, uvicorn_server, watching
+from tests.web_fakes import AsgiCall, Watch, fetch, instrument, uvicorn_server, watching
 
 
 def plain(app: FastAPI) -> Any:
@@ -115,7 +114,7 @@ async def asked(app: Any, path: str, status: int, *, resource: str, watch: Watch
 def test_over_a_real_server(shop: FastAPI) -> None:
     """An application made before telemetry and behind uvicorn gives one of each."""
     with watching("fastapi") as watch, uvicorn_server(shop) as url:
-        answer = httpx.get(f"{url}/items/3")
+        answer = fetch(f"{url}/items/3")
         span, counted = watch.one()
     assert counted == Counted("GET", "200", "/items/{item_id}", "fastapi", 0, len(answer.content))
     assert (span.name, answer.headers["x-correlation-id"]) == (
@@ -130,11 +129,11 @@ def test_over_a_real_server(shop: FastAPI) -> None:
 def test_telemetry_over_an_app_that_serves(spans: str, scope: str, shop: FastAPI, undo_contrib: None) -> None:
     """Requests to a running server count from the moment telemetry starts, with the spans asked for."""
     with uvicorn_server(shop) as url:
-        assert "x-correlation-id" not in httpx.get(f"{url}/items/1").headers
+        assert "x-correlation-id" not in fetch(f"{url}/items/1").headers
         with watching("fastapi", fastapi_spans=spans) as watch:
-            answer = httpx.get(f"{url}/items/2")
+            answer = fetch(f"{url}/items/2")
             span, counted = watch.one()
-        assert "x-correlation-id" not in httpx.get(f"{url}/items/3").headers
+        assert "x-correlation-id" not in fetch(f"{url}/items/3").headers
     assert counted == Counted("GET", "200", "/items/{item_id}", "fastapi", 0, len(answer.content))
     assert answer.headers["x-correlation-id"] == f"{span.context.trace_id:032x}"
     assert span.instrumentation_scope is not None

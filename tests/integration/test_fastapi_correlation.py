@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, StreamingResponse
@@ -53,7 +53,7 @@ async def who(
     """What the application sees of a request with these headers, and the id it was answered with."""
     call = AsgiCall("/who", headers=headers, client=client)
     await call(app)
-    answer: dict[str, str | None] = httpx.Response(200, content=call.sent[1]["body"]).json()
+    answer: dict[str, str | None] = json.loads(call.sent[1]["body"])
     (answered,) = call.header(b"x-correlation-id")
     return {**answer, "answered": answered.decode()}
 
@@ -216,7 +216,7 @@ async def test_a_call_from_inside_a_request_is_its_own(shop: FastAPI) -> None:
         call = await AsgiCall("/nested", headers=((b"x-correlation-id", b"outer"), (b"x-session-id", b"s")))(
             shop
         )
-        inner = httpx.Response(200, content=call.sent[1]["body"]).json()
+        inner = json.loads(call.sent[1]["body"])
     assert call.header(b"x-correlation-id") == [b"outer"]
     assert (inner["correlation"], inner["session"]) == (inner["trace"], None)
     assert (len(watch.servers()), len(watch.counted())) == (2, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import flask
-import httpx
 import pytest
 from opentelemetry import trace
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -23,7 +23,7 @@ from otel_genapp.context import Bound, bind, bound_in, current
 from tests import shop_apps
 from tests.fakes import Counted, eventually
 from tests.shop_apps import flask_shop
-from tests.web_fakes import watching, wsgi_server
+from tests.web_fakes import fetch, watching, wsgi_server
 
 TRACEPARENT = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
 
@@ -74,8 +74,8 @@ class Answer:
 def test_uploads_count_what_was_read(shop: flask.Flask) -> None:
     """The request's size is what the application read; a body nobody reads counts 0."""
     with watching("flask") as watch, wsgi_server(shop) as url:
-        httpx.post(f"{url}/upload", content=b"u" * 70_000)
-        httpx.post(f"{url}/deaf", content=b"u" * 100)
+        fetch(f"{url}/upload", method="POST", body=b"u" * 70_000)
+        fetch(f"{url}/deaf", method="POST", body=b"u" * 100)
         assert eventually(lambda: len(watch.counted()) == 2)
         assert watch.counted() == [
             Counted("POST", "200", "/upload", "flask", 70_000, 15),
@@ -193,7 +193,7 @@ def test_files_the_server_sends_by_itself(shop: flask.Flask) -> None:
     with watching("flask") as watch, make_server("127.0.0.1", 0, shop, handler_class=QuietHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        answer = httpx.get(f"http://127.0.0.1:{server.server_port}/file")
+        answer = fetch(f"http://127.0.0.1:{server.server_port}/file")
         assert eventually(lambda: bool(watch.counted()))
         server.shutdown()
         thread.join()
@@ -271,7 +271,7 @@ def test_a_bad_id_is_replaced_by_the_trace_id(bad: str, shop: flask.Flask) -> No
     """What is malformed is neither kept nor sent back."""
     with watching("flask"):
         answer = Answer(shop, "/who", HTTP_X_CORRELATION_ID=bad)
-        seen = httpx.Response(200, content=answer.read()).json()
+        seen = json.loads(answer.read())
     assert [seen["correlation"]] == [seen["trace"]] == answer.header("x-correlation-id")
 
 
@@ -316,7 +316,7 @@ def test_only_trusted_peers_decide_trace_and_session(
         "HTTP_X_REQUEST_ID": "r",
     }
     with watching("flask"):
-        seen = httpx.Response(200, content=Answer(shop, "/who", **peer, **headers).read()).json()
+        seen = json.loads(Answer(shop, "/who", **peer, **headers).read())
     assert (seen["session"], seen["trace"] == "a" * 32, seen["correlation"]) == (
         "s" if trusted else None,
         trusted,

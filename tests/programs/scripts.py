@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -16,6 +16,11 @@ from tests.programs.work import say, start, work
 
 def _work(calls: int) -> list[str]:
     return [span for _ in range(calls) for span in work()]
+
+
+def _wait() -> None:
+    while True:  # a wait without end could begin just after the signal, and never see it
+        time.sleep(0.01)
 
 
 def returns(calls: int) -> None:
@@ -35,7 +40,7 @@ def waits(calls: int) -> None:
     """Knows nothing of signals."""
     start()
     say("ready", _work(calls))
-    threading.Event().wait()
+    _wait()
 
 
 def handles(calls: int) -> None:
@@ -48,7 +53,7 @@ def handles(calls: int) -> None:
     signal.signal(signal.SIGTERM, handler)
     start()
     say("ready", _work(calls))
-    threading.Event().wait()
+    _wait()
 
 
 def handles_later(calls: int) -> None:
@@ -66,7 +71,7 @@ def handles_later(calls: int) -> None:
 
     signal.signal(signal.SIGTERM, handler)
     say("ready", _work(calls))
-    threading.Event().wait()
+    _wait()
 
 
 def kills_itself(calls: int) -> None:
@@ -80,7 +85,7 @@ def kills_itself(calls: int) -> None:
     signal.signal(signal.SIGTERM, handler)
     start()
     say("ready", _work(calls))
-    threading.Event().wait()
+    _wait()
 
 
 def polls(calls: int) -> None:

@@ -212,7 +212,7 @@ def test_cleaning_never_raises_and_settles(text: str) -> None:
 
 def cpu_seconds(clean: Callable[[str], str], text: str) -> float:
     best = float("inf")
-    for _ in range(3):
+    for _ in range(2):
         started = time.process_time()
         clean(text)
         best = min(best, time.process_time() - started)
@@ -220,25 +220,28 @@ def cpu_seconds(clean: Callable[[str], str], text: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "fragment",
+    ("clean", "fragment", "end"),
     [
-        "a",
-        "0",
-        "eyJa-",
-        "sk-",
-        "://",
-        "://a:b",
-        "password='",
-        'password="\\',
-        "123456:",
-        "?key",
-        "%",
-        "-----BEGIN PRIVATE KEY-----",
+        (without_secrets, "a", ""),
+        (without_secrets, "0f", "g"),
+        (without_secrets, "eyJa-", ""),
+        (without_secrets, "sk-", ""),
+        (without_secrets, "password='", ""),
+        (without_secrets, 'password="\\', ""),
+        (without_secrets, "token=", "://"),  # a value that is none, and holds as many
+        (without_secrets, "secret: ", ""),
+        (without_secrets, "123456:", ""),
+        (without_secrets, "?key", ""),
+        (without_secrets, "%", ""),
+        (without_secrets, "-----BEGIN PRIVATE KEY-----", ""),
+        (clean_url, "://a:b", ""),
+        (clean_url, "a:b@", "//"),
+        (clean_path, "/", ""),
+        (clean_urls_in, "http://", ""),
     ],
 )
-def test_time_grows_with_length(fragment: str) -> None:
+def test_time_grows_with_length(clean: Callable[[str], str], fragment: str, end: str) -> None:
     """Twice the hostile text takes about twice the time, up to a megabyte."""
-    for clean in (without_secrets, clean_url):
-        for size in (64 * 1024, 512 * 1024):  # the small one first: it fails fast
-            text = fragment * (size // len(fragment))
-            assert cpu_seconds(clean, text * 2) / cpu_seconds(clean, text) < 3, (clean.__name__, size)
+    for size in (64 * 1024, 512 * 1024):  # the small one first: it fails fast
+        text = fragment * (size // len(fragment))
+        assert cpu_seconds(clean, text + text + end) / cpu_seconds(clean, text + end) < 3, size

@@ -13,7 +13,6 @@ from otel_genapp.records import Record
 from tests.builders import call
 from tests.conftest import OwnError
 from tests.fakes import eventually
-from tests.forked import in_child
 
 CONTEXT = Context()
 
@@ -153,24 +152,15 @@ def test_a_record_made_inside_a_fold_does_not_lock_up() -> None:
 
 
 def test_reset_in_a_child() -> None:
-    """A forked child starts with nothing queued, though the parent's thread was folding, and folds."""
+    """A forked child, left with the parent's queue, locks and no thread, starts empty and folds."""
     ledger = Ledger()
-    ledger.open.clear()
     folds = Folds(ledger.fold)
-    for record in numbered(2):
-        folds.append(record, CONTEXT)
-    assert ledger.reached.wait(10)
-
-    def start_over() -> tuple[int, bool, list[str]]:
-        folds.reset()
-        ledger.open = threading.Event()
-        ledger.open.set()
-        queued = len(folds)
-        folds.append(call("child's"), CONTEXT)
-        return queued, eventually(lambda: bool(ledger.folded)), ledger.folded
-
-    assert in_child(start_over) == (0, True, ["child's"])
-    ledger.open.set()
-    assert folds.drain(5)
-    assert ledger.folded == ["0", "1"]
-    folds.close(1)
+    folds._thread = threading.Thread()  # as the child sees it: not running
+    folds.append(call("parent's"), CONTEXT)
+    folds._next.acquire()
+    folds._folding.acquire()
+    folds.reset()
+    assert len(folds) == 0
+    folds.append(call("child's"), CONTEXT)
+    assert eventually(lambda: ledger.folded == ["child's"])
+    assert folds.close(5)

@@ -133,6 +133,7 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "nested": lambda text: {"attributes": {"body": {"list": [{"deep": text}]}}},
     "exception": lambda text: {"events": [Event("exception", {"exception.stacktrace": f"a\n{text}\nb"}, 1)]},
     "status": lambda text: {"status": Status(StatusCode.ERROR, f"Unauthorized: {text}")},
+    "URL in text": lambda text: {"attributes": {"note": f"GET https://h/x?a={text} failed"}},
     "link": lambda text: {"links": [Link(span_context(), {"why": text})]},
     "resource": lambda text: {"resource": Resource({"service.name": "a", "note": text})},
     "attribute key": lambda text: {"attributes": {text: 1}},
@@ -269,7 +270,10 @@ def test_counts_of_what_was_dropped_are_kept() -> None:
     provider.shutdown()
 
     def counts(span: ReadableSpan) -> tuple[int, ...]:
-        inner = [item.dropped_attributes for item in (*span.events, *span.links)]
+        inner = (
+            *(event.dropped_attributes for event in span.events),
+            *(link.dropped_attributes for link in span.links),
+        )
         return (span.dropped_attributes, span.dropped_events, span.dropped_links, *inner)
 
     clean = redacted(finished)
