@@ -14,6 +14,12 @@ from otel_genapp.errors import ConfigError
 _CACHE_LIMIT = 4096
 _LOOPBACK_NAMES = frozenset({"localhost", "testclient", "testserver", ""})
 
+_PRIVATE = tuple(
+    ipaddress.ip_network(block)
+    for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
+)
+"""RFC 1918, RFC 4193 and link-local; Python's `is_private` adds documentation and test networks."""
+
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -72,9 +78,13 @@ class _Rule:
             )
         mapped = getattr(address, "ipv4_mapped", None)
         address = mapped or address
-        if self.loopback if address.is_loopback else self.private and address.is_private:
+        if self.loopback if address.is_loopback else self.private and _is_private(address):
             return True
         return any(address in network for network in self.networks if network.version == address.version)
+
+
+def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return any(address in network for network in _PRIVATE if network.version == address.version)
 
 
 class HostRule:

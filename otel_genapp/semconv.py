@@ -122,7 +122,7 @@ LLM_TOKENS = Metric(
     "{token}",
 )  # fmt: skip
 LLM_COST = Metric(
-    "genapp_llm_cost_usd_total", "counter", _LLM, "Cost in US dollars of the calls with a price.", "USD"
+    "genapp_llm_cost_usd_total", "counter", _LLM, "Cost in US dollars of the calls with a price.", "{USD}"
 )
 LLM_UNPRICED = Metric(
     "genapp_llm_unpriced_requests_total", "counter", _LLM, "LLM calls without a known price.", "{request}"

@@ -113,6 +113,8 @@ class Machinery:
             trusted=self.settings.trust_rule(),
             egress=self.settings.propagate_rule(),
             flush=flush,
+            # Ours without an endpoint has no reader; somebody else's is theirs to read.
+            wants_http_metrics=bool(self.settings.otel.metrics_endpoint) or self._global_meters is None,
         )
         self._hub = running
         hub.set_active(running)

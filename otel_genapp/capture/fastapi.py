@@ -17,6 +17,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Final
+from weakref import ref
 
 from otel_genapp import hub
 from otel_genapp.capture.asgi_request import NATIVE, AsgiRequest, Message, Receive, Scope, Send
@@ -29,7 +30,6 @@ from otel_genapp.quiet import quiet
 FLUSH_TIMEOUT_S = 5.0
 
 _CONTRIB: Final = "opentelemetry.instrumentation.fastapi"
-_UNSEEN: Final = object()
 _SPAN_MAKERS: Final = frozenset({"opentelemetry.instrumentation.asgi", "starlette.middleware.opentelemetry"})
 
 
@@ -75,7 +75,7 @@ def prepare(app: Any) -> None:
         native = getattr(app, "_telemetry", None)
         if isinstance(native, dict):
             native["operation_spans"] = False
-            if not running.settings.otel.metrics_endpoint:
+            if not running.wants_http_metrics:
                 native["metrics"] = False
             if any(item.cls.__module__ in _SPAN_MAKERS for item in app.user_middleware):
                 native["tracing"] = native["metrics"] = False
@@ -83,9 +83,13 @@ def prepare(app: Any) -> None:
         if span_source(running.settings.fastapi_spans)[0] == "contrib":
             _instrument_contrib(app, running)
         elif isinstance(native, dict):
-            running.span_makers[id(app)] = (_UNSEEN, None)
+            running.span_makers[id(app)] = (_unseen, None)
 
     prepare_once(running, app, steps=steps)
+
+
+def _unseen() -> None:
+    """The stack of an application nobody has looked through: there is none such."""
 
 
 def _look_through(running: Hub, app: Any) -> None:
@@ -98,7 +102,8 @@ def _look_through(running: Hub, app: Any) -> None:
     stack = app.middleware_stack
     native = app._telemetry  # noqa: SLF001 - FastAPI has no public view of it
     maker = None if _makes_spans(stack) else make_for(app, native)
-    running.span_makers[id(app)] = (stack, maker)
+    # Weakly: the stack holds the application, which must stay free to go.
+    running.span_makers[id(app)] = (ref(stack), maker)
 
 
 def _instrument_contrib(app: Any, running: Hub) -> None:
@@ -109,7 +114,7 @@ def _instrument_contrib(app: Any, running: Hub) -> None:
         FastAPIInstrumentor.instrument_app(
             app,
             exclude_spans=["send", "receive"],
-            meter_provider=None if running.settings.otel.metrics_endpoint else NoOpMeterProvider(),
+            meter_provider=None if running.wants_http_metrics else NoOpMeterProvider(),
         )
     if app.middleware_stack is not None and not _makes_spans(app.middleware_stack):
         # It serves already: requests under way keep the stack they have, later ones get spans.
@@ -146,7 +151,7 @@ def _calling(original: Any) -> Any:
             if id(app) not in running.prepared:
                 prepare(app)
             seen = running.span_makers.get(id(app))
-            if seen is not None and seen[0] is not app.middleware_stack:
+            if seen is not None and seen[0]() is not app.middleware_stack:
                 _look_through(running, app)
             request = AsgiRequest(running, scope, app=app, receive=receive, send=send)
             request.enter()

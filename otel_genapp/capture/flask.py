@@ -80,7 +80,7 @@ def _instrument_contrib(app: Any, running: Hub) -> None:
             app,
             request_hook=_name_unmatched,
             enable_commenter=False,
-            meter_provider=None if running.settings.otel.metrics_endpoint else NoOpMeterProvider(),
+            meter_provider=None if running.wants_http_metrics else NoOpMeterProvider(),
         )
     except BaseException:
         app.wsgi_app = wsgi_app

@@ -12,11 +12,10 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")
 _URL_IN_TEXT = re.compile(r"(?:https?|wss?)://[^\s\"'<>`\\]++", re.IGNORECASE)
 _MIXED_RUN = re.compile(r"[A-Za-z0-9]{32,}")
 _WITH_ADDRESSES = ("mailto:", "sip:", "sips:", "xmpp:", "acct:", "tel:")
-
-
+_LONG_SEGMENT = re.compile(r"[^/]{32,}+")
 _PLAIN_PATH = re.compile(
     r"(?:/(?:[A-Za-z0-9_.~-]{0,12}|[a-z]{13,30}|[0-9]{13,20}"
-    r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}))+"
+    r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?=/|\Z))++"
 )
 """Short words, numbers and UUIDs: no form of secret fits in, and most requests are like that."""
 
@@ -52,7 +51,7 @@ def clean_path(path: str) -> str:
     path = _before_query(path)
     if len(path) < 8:
         return path
-    return "/".join([_clean_segment(segment) for segment in without_secrets(path).split("/")])
+    return _LONG_SEGMENT.sub(_clean_segment, without_secrets(path))
 
 
 def _clean_hierarchy(start: str, rest: str) -> str:
@@ -68,10 +67,8 @@ def _clean_hierarchy(start: str, rest: str) -> str:
     return f"{start}{without_secrets(host, keep_hex=True)}{clean_path(slash + path)}"
 
 
-def _clean_segment(segment: str) -> str:
-    if len(segment) < 32 or segment.startswith(FRAGMENT):
-        return segment
-    return _MIXED_RUN.sub(_replace_mixed, segment)
+def _clean_segment(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith(FRAGMENT) else _MIXED_RUN.sub(_replace_mixed, found[0])
 
 
 def _replace_mixed(found: re.Match[str]) -> str:

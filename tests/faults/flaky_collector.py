@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -83,10 +82,12 @@ class Collector:
         """Every point taken, oldest first."""
         return [Point(**line) for kind, line in self._lines() if kind == "point"]
 
-    def total(self, name: str, **attributes: Any) -> float:
-        """The sum over processes and label sets of a metric's last values."""
+    def total(self, name: str, *, service: str | None = None, **attributes: Any) -> float:
+        """The sum over processes and label sets of a metric's last values, of one service if named."""
         last: dict[Any, float] = {}
         for point in self.points:
+            if service not in {None, point.resource["service.name"]}:
+                continue
             if point.name == name and attributes.items() <= point.attributes.items():
                 key = (point.resource["service.instance.id"], *sorted(point.attributes.items()))
                 last[key] = point.value
@@ -252,4 +253,3 @@ def _plain(attributes: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     _Server(sys.argv[1]).run()
-    time.sleep(0)

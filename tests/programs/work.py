@@ -19,7 +19,7 @@ def start(app: Any = None) -> Any:
         return None
     from otel_genapp import init_telemetry
 
-    return init_telemetry("life-shop", "prod", app=app, internal_auth="test")
+    return init_telemetry(os.environ["APP"], "prod", app=app, internal_auth="test")
 
 
 def work() -> list[str]:
