@@ -174,9 +174,9 @@ def read_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
     values: dict[str, Any] = {"otel": OtelEnvironment.read(environ)}
     for setting, variable in ENVIRONMENT.items():
         if given.get(setting) is not None:
-            values[setting] = _typed(setting, given[setting], setting)
+            values[setting] = _typed(setting, given[setting], source=setting)
         elif environ.get(variable, "").strip():
-            values[setting] = _typed(setting, environ[variable].strip(), variable)
+            values[setting] = _typed(setting, environ[variable].strip(), source=variable)
     if "app" not in values:
         raise ConfigError("app is missing; pass init_telemetry('my-app') or set GENAPP_APP")
     return Settings(**values)
@@ -210,7 +210,7 @@ def _count(text: str, *, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and 0 < int(text) <= 10**7 else otherwise
 
 
-def _typed(setting: str, value: Any, source: str) -> Any:
+def _typed(setting: str, value: Any, *, source: str) -> Any:
     if setting in {"internal_auth", "client_paths"}:
         parts = value.split(",") if isinstance(value, str) else tuple(value)
         if not all(isinstance(part, str) for part in parts):

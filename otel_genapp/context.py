@@ -193,10 +193,10 @@ class GenappPropagator(TextMapPropagator):
         if peer_trusted is not None:  # our server layer has read the ids already
             return self.inner.extract(carrier, context, getter) if peer_trusted else context
         context = self.inner.extract(carrier, context, getter)
-        correlation_id = _first(getter, carrier, semconv.HEADER_CORRELATION) or _first(
-            getter, carrier, semconv.HEADER_REQUEST
+        correlation_id = _first(getter, carrier, name=semconv.HEADER_CORRELATION) or _first(
+            getter, carrier, name=semconv.HEADER_REQUEST
         )
-        session_id = _first(getter, carrier, semconv.HEADER_SESSION)
+        session_id = _first(getter, carrier, name=semconv.HEADER_SESSION)
         if correlation_id is None and session_id is None:
             return context
         outer = bound_in(context)
@@ -229,6 +229,6 @@ class GenappPropagator(TextMapPropagator):
         return self.inner.fields | {semconv.HEADER_CORRELATION, semconv.HEADER_SESSION}
 
 
-def _first(getter: Getter[CarrierT], carrier: CarrierT, name: str) -> str | None:
+def _first(getter: Getter[CarrierT], carrier: CarrierT, *, name: str) -> str | None:
     values: Iterable[str] | None = getter.get(carrier, name)
     return accepted_id(next(iter(values), None)) if values else None

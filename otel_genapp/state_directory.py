@@ -85,7 +85,7 @@ class StateDirectory:
         """Replace the file `name` by `data`, whole or not at all; False if that could not be done."""
         try:
             _require_small(data)
-            with self._opened(name) as directory, _temporary(directory, name, data) as written:
+            with self._opened(name) as directory, _temporary(directory, name, data=data) as written:
                 os.replace(written, directory.at(name), src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
         except OSError as error:
             self._failures[name] = self._said(name, error)
@@ -103,7 +103,7 @@ class StateDirectory:
             return there
         try:
             _require_small(data)
-            with self._opened(name) as directory, _temporary(directory, name, data) as written:
+            with self._opened(name) as directory, _temporary(directory, name, data=data) as written:
                 # A link, unlike a rename, fails where a file exists, and is never half written.
                 os.link(written, directory.at(name), src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
         except FileExistsError:
@@ -277,7 +277,7 @@ def _read(directory: _Handle, name: str) -> bytes:
 
 
 @contextmanager
-def _temporary(directory: _Handle, name: str, data: bytes) -> Iterator[str]:
+def _temporary(directory: _Handle, name: str, *, data: bytes) -> Iterator[str]:
     """A new file with `data`, on the disk, under a name of its own; gone afterwards."""
     written = directory.at(f".{name}.{os.getpid()}.{secrets.token_hex(4)}")
     fd = os.open(written, _CREATE, 0o600, dir_fd=directory.fd)

@@ -61,6 +61,18 @@ def instrumented() -> dict[str, str]:
     return dict(_states)
 
 
+def span_problems(fastapi_spans: str) -> list[str]:
+    """Why requests of a framework that is on make no spans, or not those that were asked for."""
+    found = []
+    for name, arguments in (("fastapi", (fastapi_spans,)), ("flask", ())):
+        if _states.get(name) == ON:
+            with quiet("capture"):
+                capture: Any = importlib.import_module(f"otel_genapp.capture.{name}")
+                _, why = capture.span_source(*arguments)
+                found += [f"{name} spans: {why}"] if why else []
+    return found
+
+
 def _hook(library: Library) -> Callable[[ModuleType], None]:
     def imported(module: ModuleType) -> None:
         _states[library.module] = f"{OFF}: failed, see the log"

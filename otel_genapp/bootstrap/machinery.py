@@ -187,6 +187,7 @@ class Machinery:
         notes = list(tracing.notes) if tracing is not None else []
         if self._system is not None:
             notes.append(self._system.problem)
+        notes += instrumentation.span_problems(self.settings.fastapi_spans)
         return {
             "instrumented": instrumentation.instrumented(),
             "tracer_provider": tracing.describe() if tracing is not None else "not started",
@@ -243,7 +244,7 @@ class Machinery:
         if isinstance(record, LLMCall):
             self.instruments.telemetry_records.record(is_new, ("llm_call", "stored"))
         if is_new:
-            fold(self.instruments, record, context)
+            fold(self.instruments, record, context=context)
 
     def _active_sessions(self) -> int:
         return self.store.active_sessions(since_ns=time.time_ns() - ACTIVE_WINDOW_S * 10**9)
@@ -260,7 +261,7 @@ class Machinery:
         else:
             self.instruments.telemetry_records.record(1, ("event", outcome))
 
-    def _count_delivery(self, what: str, outcome: str, number: int) -> None:
+    def _count_delivery(self, what: str, outcome: str, *, number: int) -> None:
         if outcome in {"created", "exported"}:
             self.instruments.telemetry_records.record(number, (what, outcome))
         else:

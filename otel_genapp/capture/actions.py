@@ -7,6 +7,7 @@ import inspect
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -37,8 +38,8 @@ class Tracker:
 
         What is not a finite number of at least 0 is ignored.
         """
-        with _guarded:
-            number = amount if isinstance(amount, int | float) else float(amount)
+        with _guarded, suppress(TypeError, ValueError, OverflowError):
+            number = int(amount) if isinstance(amount, int) else float(amount)
             if math.isfinite(number) and number >= 0:
                 self.amount += number
 

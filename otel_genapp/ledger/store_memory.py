@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from otel_genapp import semconv
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
@@ -14,6 +14,8 @@ from otel_genapp.records import LLMCall, Record
 
 CALLS_REMEMBERED = 50_000
 MINUTES_KEPT = 7 * 24 * 60
+CELLS_KEPT = 50_000
+"""Sums of one model in one minute, 1.5 kB each; past them the oldest minutes go."""
 MODELS_KEPT = 500
 _MINUTE_NS = 60_000_000_000
 
@@ -71,10 +73,7 @@ class MemoryStore:
                 return copy.deepcopy(Totals(self._overall, self._by_model))
             overall = Rollup()
             by_model: dict[Model, Rollup] = {}
-            for minute, models in self._minutes.items():
-                start_ns = minute * _MINUTE_NS
-                if (from_ns is not None and start_ns < from_ns) or (to_ns is not None and start_ns >= to_ns):
-                    continue
+            for models in self._minutes_between(from_ns, to_ns):
                 for model, sums in models.items():
                     overall.merge(sums)
                     by_model.setdefault(model, Rollup()).merge(sums)
@@ -82,13 +81,11 @@ class MemoryStore:
 
     def active_sessions(self, *, since_ns: int) -> int:
         with self._lock:
-            active = 0
-            # Most recently touched last: stop at the first one that is too old.
-            for session in reversed(self._sessions.values()):
-                if (session.sums.last_at_ns or 0) < since_ns:
-                    break
-                active += 1
-            return active
+            return sum(
+                (session.sums.last_at_ns or 0) >= since_ns
+                for session_id, session in self._sessions.items()
+                if session_id != semconv.NO_SESSION
+            )
 
     def close(self) -> None:
         """Nothing to release."""
@@ -106,6 +103,7 @@ class MemoryStore:
         self._overall = Rollup()
         self._by_model: dict[Model, Rollup] = {}
         self._minutes: OrderedDict[int, dict[Model, Rollup]] = OrderedDict()
+        self._cells = 0
 
     def _apply(self, record: Record) -> bool:
         if not self._is_new(record):
@@ -116,7 +114,7 @@ class MemoryStore:
         self._overall.add(record)
         self._by_model.setdefault(model, Rollup()).add(record)
         at_ns = record.ended_at_ns if isinstance(record, LLMCall) else record.at_ns
-        self._minute(at_ns // _MINUTE_NS).setdefault(model, Rollup()).add(record)
+        self._cell(at_ns // _MINUTE_NS, model).add(record)
         self._session(record.session_id or semconv.NO_SESSION).add(record)
         return True
 
@@ -130,12 +128,26 @@ class MemoryStore:
             self._seen.popitem(last=False)
         return True
 
-    def _minute(self, minute: int) -> dict[Model, Rollup]:
-        if minute not in self._minutes:
-            self._minutes[minute] = {}
-            if len(self._minutes) > MINUTES_KEPT:
-                self._minutes.popitem(last=False)
-        return self._minutes[minute]
+    def _cell(self, minute: int, model: Model) -> Rollup:
+        models = self._minutes.setdefault(minute, {})
+        sums = models.get(model)
+        if sums is None:
+            sums = models[model] = Rollup()
+            self._cells += 1
+            while len(self._minutes) > MINUTES_KEPT or self._cells > CELLS_KEPT:
+                self._cells -= len(self._minutes.popitem(last=False)[1])
+        return sums
+
+    def _minutes_between(self, from_ns: int | None, to_ns: int | None) -> Iterator[dict[Model, Rollup]]:
+        # Rounded up at both ends: a minute belongs to where it starts.
+        first = None if from_ns is None else -(-from_ns // _MINUTE_NS)
+        end = None if to_ns is None else -(-to_ns // _MINUTE_NS)
+        if first is not None and end is not None and end - first < len(self._minutes):
+            yield from (self._minutes[minute] for minute in range(first, end) if minute in self._minutes)
+            return
+        for minute, models in self._minutes.items():
+            if (first is None or minute >= first) and (end is None or minute < end):
+                yield models
 
     def _session(self, session_id: str) -> SessionRollup:
         session = self._sessions.get(session_id)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from opentelemetry.context import Context, get_current
 
@@ -41,10 +40,7 @@ class _Sample:
 
 
 class _ExemplarChoice:
-    """The SDK's exemplar filter, asked once for a context: it looks at nothing else.
-
-    One request records several values with the same context.
-    """
+    """The SDK's exemplar filter, asked once for each context in a row: it looks at nothing else."""
 
     __slots__ = ("_ask", "_last")
 
@@ -58,16 +54,6 @@ class _ExemplarChoice:
             answer = self._ask(value, 0, attributes, context)
             self._last = (context, answer)
         return answer
-
-
-_choices: WeakKeyDictionary[Any, _ExemplarChoice] = WeakKeyDictionary()
-
-
-def _choice_of(exemplar_filter: Any) -> _ExemplarChoice:
-    choice = _choices.get(exemplar_filter)
-    if choice is None:
-        choice = _choices[exemplar_filter] = _ExemplarChoice(exemplar_filter.should_sample)
-    return choice
 
 
 def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
@@ -93,7 +79,7 @@ def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
                 kept = {name: value for name, value in attributes.items() if keys is None or name in keys}
                 aggregation = match._attributes_aggregation[_hash_attributes(kept)]  # noqa: SLF001
                 feeds.append(aggregation.aggregate)
-        wants_exemplar = _choice_of(consumer._sdk_config.exemplar_filter)  # noqa: SLF001
+        wants_exemplar = _ExemplarChoice(consumer._sdk_config.exemplar_filter.should_sample)  # noqa: SLF001
     except (AttributeError, ImportError, KeyError, TypeError):
         return None
     if len(feeds) == 1:

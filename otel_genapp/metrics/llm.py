@@ -9,7 +9,7 @@ from otel_genapp.metrics.instruments import Instruments
 from otel_genapp.records import LLMAmendment, Record, Usage
 
 
-def fold(instruments: Instruments, record: Record, context: Context | None) -> None:
+def fold(instruments: Instruments, record: Record, *, context: Context | None) -> None:
     """Count one record. `context` holds the call's span, for exemplars."""
     if isinstance(record, LLMAmendment):
         _fold_tokens(instruments, record.usage, labels=(record.provider, record.model), context=context)

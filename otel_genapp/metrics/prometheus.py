@@ -198,7 +198,8 @@ def _exemplar(exemplar: Any) -> str:
 
 def _number(value: float) -> str:
     if isinstance(value, int):
-        return str(value)
+        return str(int(value))
+    value = float(value)  # of numpy's and other subclasses, whose repr is no number
     if math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"

@@ -45,7 +45,7 @@ class Node:
         "start_attributes", "started_s", "started_wall_ns",
     )  # fmt: skip
 
-    def __init__(self, span_id: int, parent: Node | None, span_class: SpanClass | None) -> None:
+    def __init__(self, span_id: int, parent: Node | None, *, span_class: SpanClass | None) -> None:
         self.span_id = span_id
         self.parent = parent
         self.span_class = span_class
@@ -94,7 +94,7 @@ class Tree:
     def start(self, span_id: int, *, parent_id: int, span_class: SpanClass | None, new_id: str) -> Node:
         """Add a span. `new_id` names the logical call if this span is the outermost of one."""
         with self._lock:
-            node = Node(span_id, self._nodes.get(parent_id), span_class)
+            node = Node(span_id, self._nodes.get(parent_id), span_class=span_class)
             self._nodes[span_id] = node
             self._settle_class(node, new_id)
             self._make_room()
@@ -125,7 +125,7 @@ class Tree:
             if self.is_outermost(node) and not call.written:
                 for above in _ancestors(node):
                     above.counted_below = call
-                return self._write(call, added, reported)
+                return self._write(call, added, reported=reported)
             return self._hold_or_amend(call, added, reported=reported, facts=facts)
 
     def reset(self) -> None:
@@ -144,7 +144,7 @@ class Tree:
         node.call = counted
         return counted, tuple(new + (held or 0) for new, held in zip(added, own.held, strict=True))
 
-    def _write(self, call: Call, added: tuple[int, ...], reported: tuple[int | None, ...]) -> Contribution:
+    def _write(self, call: Call, added: tuple[int, ...], *, reported: tuple[int | None, ...]) -> Contribution:
         call.written = True
         totals: dict[str, int | None] = {}
         for name, own, new, held in zip(_FIELDS, reported, added, call.held, strict=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
@@ -31,8 +31,12 @@ from otel_genapp.quiet import quiet
 _guarded = quiet("export")
 _AMBIENT_SCOPE = "opentelemetry.instrumentation.system_metrics"
 
-Count = Callable[[str, str, int], None]
-"""`count(what, outcome, number)`: what became of so many spans."""
+
+class Count(Protocol):
+    """Hears what became of spans."""
+
+    def __call__(self, what: str, outcome: str, *, number: int) -> None:
+        """So many `what` had that `outcome`."""
 
 
 class Answer:
@@ -139,7 +143,7 @@ class _CountedExporter(SpanExporter):
             ("export_failed", len(clean) - arrived),
         ):
             if number:
-                self._count("span", outcome, number)
+                self._count("span", outcome, number=number)
         return result
 
     def close(self, accepted: int) -> int:
@@ -195,9 +199,9 @@ class SpanExport(SpanProcessor):
         with self._lock:
             refused = self._closed or self._accepted - self._exporter.taken >= self._queue_size
             self._accepted += not refused
-        self._count("span", "created", 1)
+        self._count("span", "created", number=1)
         if refused:
-            self._count("span", "shutdown" if self._closed else "queue_full", 1)
+            self._count("span", "shutdown" if self._closed else "queue_full", number=1)
             return
         self._batches.on_end(span)
 
@@ -232,7 +236,7 @@ class SpanExport(SpanProcessor):
             self._closed = True
             left = self._exporter.close(self._accepted)
         if left:
-            self._count("span", "shutdown", left)
+            self._count("span", "shutdown", number=left)
         self._sending.ask(last=True)
 
     def reset(self) -> None:

@@ -126,13 +126,16 @@ def _series(
     end = to_ns if to_ns is not None else (overall.last_at_ns or 0) + 1
     if start is None:
         return []
-    start -= start % step_ns
-    if (end - start) / step_ns > STEPS_LIMIT:
+    aligned = start - start % step_ns
+    if (end - aligned) / step_ns > STEPS_LIMIT:
         raise ValueError(f"the range has more than {STEPS_LIMIT} steps; ask for a longer step")
-    return [
-        {"time": _time(moment), **_sums(store.totals(from_ns=moment, to_ns=moment + step_ns).overall)}
-        for moment in range(start, end, step_ns)
-    ]
+    answer = []
+    for moment in range(aligned, end, step_ns):
+        # The first and the last step end where the range does, so that the steps add up to the totals.
+        first = moment if from_ns is None else max(moment, from_ns)
+        last = moment + step_ns if to_ns is None else min(moment + step_ns, to_ns)
+        answer.append({"time": _time(moment), **_sums(store.totals(from_ns=first, to_ns=last).overall)})
+    return answer
 
 
 def _sums(sums: Rollup) -> dict[str, Any]:

@@ -76,14 +76,14 @@ def _has(routes: Iterable[BaseRoute], wanted: handlers.Route) -> bool:
     path, wider = wanted.examples()
     for route in routes:
         with quiet("serve"):
-            if _matches(route, wanted.method, path) and not any(
-                _matches(route, wanted.method, other) for other in wider
+            if _matches(route, wanted.method, path=path) and not any(
+                _matches(route, wanted.method, path=other) for other in wider
             ):
                 return True
     return False
 
 
-def _matches(route: BaseRoute, method: str, path: str) -> bool:
+def _matches(route: BaseRoute, method: str, *, path: str) -> bool:
     # Asked by matching, the one thing that routes, mounts and included routers have in common.
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode("ascii"),

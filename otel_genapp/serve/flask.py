@@ -106,11 +106,11 @@ def mount(app: Flask, reading: handlers.Reading, *, gate: Gate, settings: Settin
     new = {name: route for name, route in named.items() if name not in app.view_functions}
     app.view_functions.update(dict.fromkeys(new, there.respond))
     # Not `add_url_rule`, which an app that has served a request refuses.
-    app.url_map.add(_Rules([_rule(app, name, route) for name, route in new.items()]))
+    app.url_map.add(_Rules([_rule(app, name, route=route) for name, route in new.items()]))
     return status
 
 
-def _rule(app: Flask, name: str, route: handlers.Route) -> Rule:
+def _rule(app: Flask, name: str, *, route: handlers.Route) -> Rule:
     return app.url_rule_class(
         route.path.replace("{id}", f"<{_EXTENSION}:id>"),
         endpoint=name,
@@ -122,13 +122,13 @@ def _rule(app: Flask, name: str, route: handlers.Route) -> Rule:
 def _has(rules: Map, wanted: handlers.Route) -> bool:
     """Whether the app has the same rule as `wanted` itself, and not a wider one that matches it too."""
     path, wider = wanted.examples()
-    found = _match(rules, wanted.method, path)
+    found = _match(rules, wanted.method, path=path)
     if found is None or found.endpoint.startswith(_PREFIX):
         return False
-    return all(_match(rules, wanted.method, other) is not found for other in wider)
+    return all(_match(rules, wanted.method, path=other) is not found for other in wider)
 
 
-def _match(rules: Map, method: str, path: str) -> Rule | None:
+def _match(rules: Map, method: str, *, path: str) -> Rule | None:
     with quiet("serve"), suppress(HTTPException):  # not found, another method, a redirect
         return rules.bind("localhost").match(path, method, return_rule=True)[0]
     return None
