@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import Context, attach, create_key, detach, get_current, get_value, set_value
+from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -26,6 +27,7 @@ from opentelemetry.propagators.textmap import (
 )
 
 from otel_genapp import semconv
+from otel_genapp.quiet import quiet
 from otel_genapp.secrets import looks_secret
 
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -34,6 +36,7 @@ _PEER_TRUSTED: Final = create_key("otel_genapp.peer_trusted")
 _EGRESS: Final = create_key("otel_genapp.egress")
 _FAILURES: Final = create_key("otel_genapp.failures")
 _FAILURES_KEPT = 16
+_guarded = quiet("context")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ class bind:  # noqa: N801 - reads as a statement: `with bind(session_id=chat_id)
 
     def __enter__(self) -> Bound:
         outer = bound_in(None)
-        correlation_id, session_id, user_id = (clean_id(value) for value in self._given)
+        correlation_id = session_id = user_id = None
+        with _guarded:
+            correlation_id, session_id, user_id = (clean_id(value) for value in self._given)
         inner = Bound(
             correlation_id or outer.correlation_id,
             session_id or outer.session_id,
@@ -88,9 +93,11 @@ class bind:  # noqa: N801 - reads as a statement: `with bind(session_id=chat_id)
 
 
 def leave(token: Token[Context], context: Context) -> None:
-    """Detach `context`, unless another one is current here: a generator closed somewhere else."""
+    """Detach `context`, unless it was attached somewhere else: a generator may be closed anywhere."""
     if get_current() is context:
-        detach(token)
+        # OpenTelemetry's `detach` would log an error where this is a copy of the place it was attached.
+        with suppress(ValueError):
+            token.var.reset(token)
 
 
 def current() -> Bound:
@@ -160,8 +167,8 @@ def first_report(error: BaseException) -> bool:
         return True
     if any(known is error for known in seen):
         return False
-    if len(seen) < _FAILURES_KEPT:
-        seen.append(error)
+    seen.append(error)
+    del seen[:-_FAILURES_KEPT]
     return True
 
 

@@ -70,7 +70,7 @@ class Hub:
     egress: HostRule
     flush: Callable[[float], bool]
     """Deliver what is pending within that many seconds; called at ASGI lifespan shutdown."""
-    wants_http_metrics: bool = True
+    wants_http_metrics: bool = False
     """Whether anybody reads the conventional `http.*` metrics of instrumentations."""
     prepared: set[int] = field(default_factory=set)
     """ids of the web apps already prepared for spans."""

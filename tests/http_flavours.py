@@ -85,6 +85,23 @@ def flavours() -> list[Flavour]:
 
 
 @contextmanager
+def uninstrumented(module: Any) -> Iterator[None]:
+    """A client library as it comes; what had instrumented it before does so again afterwards."""
+    ambient = _ambient(module)
+    if ambient is not None:
+        ambient()
+    try:
+        yield
+    finally:
+        if ambient is not None:
+            http_client.instrument(module)
+
+
+def _ambient(module: Any) -> Any:
+    return installed(module.HTTPTransport, "handle_request")
+
+
+@contextmanager
 def instrumented(module: Any) -> Iterator[InMemorySpanExporter]:
     """A client library, instrumented anew for the time being: its spans."""
     if module.__name__ == "aiohttp":

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from opentelemetry.context import Context, attach
 
 from otel_genapp import hub, semconv
+from otel_genapp.capture.finalizers import measure
 from otel_genapp.context import failure_scope, first_report, leave
 from otel_genapp.quiet import quiet
 
@@ -152,12 +153,17 @@ def _record(name: str, elapsed_s: float, *, tracker: Tracker, error: BaseExcepti
         return
     families = running.families
     failed = tracker.failed or error is not None
-    families.action_count.record(1, (name, semconv.FAIL if failed else semconv.SUCCESS))
-    families.action_duration.record(elapsed_s, (name,))
-    if tracker.amount:
-        families.action_size.record(tracker.amount, (name,))
-    if isinstance(error, Exception) and first_report(error):
-        families.errors.record(1, (type(error).__qualname__, running.settings.app))
+    is_new = isinstance(error, Exception) and first_report(error)
+
+    def record() -> None:
+        families.action_count.record(1, (name, semconv.FAIL if failed else semconv.SUCCESS))
+        families.action_duration.record(elapsed_s, (name,))
+        if tracker.amount:
+            families.action_size.record(tracker.amount, (name,))
+        if is_new:
+            families.errors.record(1, (type(error).__qualname__, running.settings.app))
+
+    measure(running, record)
 
 
 def _wrap_function(function: Callable[..., Any], action: str) -> Callable[..., Any]:

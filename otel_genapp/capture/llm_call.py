@@ -14,10 +14,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextvars import Token
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, get_current, get_value, set_value
+from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
+from opentelemetry.trace import Span
 
 from otel_genapp import hub, semconv
 from otel_genapp.capture.llm_span import LLMOutcome, LLMSpan, clean_count
@@ -29,6 +30,7 @@ T = TypeVar("T")
 INFERENCE_CONTEXT_KEY = "opentelemetry.genai.client.inference.context"
 """opentelemetry-util-genai's `CLIENT_INFERENCE_CONTEXT_KEY`, a plain string by its protocol."""
 
+_MARK: Final = create_key("otel_genapp.llm_call")
 _guarded = quiet("capture")
 
 # Field of util-genai's InferenceData -> field of LLMOutcome.
@@ -58,6 +60,15 @@ class _OwnInferenceData:
     response_time_to_first_chunk: float | None = None
     response_finish_reasons: list[str] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Mark:
+    """The call a context is inside of, and the context before it."""
+
+    span: Span
+    before: Context
+    ended: bool = False
 
 
 class Call:
@@ -160,7 +171,7 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
     numbers go to that one.
     """
 
-    __slots__ = ("_arguments", "_bind", "_call", "_context", "_data", "_outer", "_span", "_token")
+    __slots__ = ("_arguments", "_bind", "_call", "_context", "_data", "_mark", "_outer", "_span", "_token")
 
     def __init__(
         self,
@@ -176,6 +187,7 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
         self._span: LLMSpan | None = None
         self._outer: Any = None
         self._data: Any = None
+        self._mark: _Mark | None = None
         self._context: Context | None = None
         self._token: Token[Context] | None = None
         self._call: Call | None = None
@@ -194,6 +206,8 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
         trace: TracebackType | None,
     ) -> None:
         with _guarded:
+            if self._mark is not None:
+                self._mark.ended = True
             if self._token is not None and self._context is not None:
                 leave(self._token, self._context)
             self._finish(error)
@@ -220,11 +234,11 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
         if session_id is not None or user_id is not None:
             self._bind = bind(session_id=session_id, user_id=user_id)
             self._bind.__enter__()
-        outer = get_value(INFERENCE_CONTEXT_KEY)
+        before = context = _without_ended(get_current())
+        outer = get_value(INFERENCE_CONTEXT_KEY, context)
         if outer is not None:
             self._outer = outer
             return
-        context = get_current()
         session_id = bound_in(context).session_id
         conversation = _conversation()
         extra: dict[str, Any] = {}
@@ -240,9 +254,12 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
             provider=clean_id(provider) or "unknown",
             operation=clean_id(operation) or "chat",
             extra=extra,
+            context=context,
         )
+        self._mark = _Mark(self._span.span, before)
         self._data = _inference_data()()
         context = trace.set_span_in_context(self._span.span, context)
+        context = set_value(_MARK, self._mark, context)
         self._context = set_value(INFERENCE_CONTEXT_KEY, self._data, context)
         self._token = attach(self._context)
 
@@ -263,6 +280,19 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
         self._span.finish(status, error_type)
 
 
+def _without_ended(context: Context) -> Context:
+    """`context` without calls that have ended: a generator leaves its own behind in its consumer's."""
+    mark = get_value(_MARK, context)
+    while isinstance(mark, _Mark) and mark.ended:
+        before = mark.before
+        if trace.get_current_span(context) is mark.span:
+            context = trace.set_span_in_context(trace.get_current_span(before), context)
+        context = set_value(INFERENCE_CONTEXT_KEY, get_value(INFERENCE_CONTEXT_KEY, before), context)
+        mark = get_value(_MARK, before)
+        context = set_value(_MARK, mark, context)
+    return context
+
+
 def _error_type(error: BaseException) -> str:
     """The conventions' `error.type`: the provider's status code where there is one, else the class."""
     status = getattr(error, "status_code", None)
@@ -278,9 +308,13 @@ def _publish(outcome: LLMOutcome, data: Any) -> None:
     if outcome.finish_reasons:
         data.response_finish_reasons = list(outcome.finish_reasons)
     attributes = getattr(data, "attributes", None)
-    if outcome.tool_names and isinstance(attributes, dict):
+    if not isinstance(attributes, dict):
+        return
+    if outcome.tool_names:
         attributes[semconv.TOOL_NAMES] = tuple(outcome.tool_names)
         attributes[semconv.TOOL_CALL_COUNT] = len(outcome.tool_names)
+    if outcome.cost_usd is not None:
+        attributes[semconv.COST_USD] = outcome.cost_usd
 
 
 def _fill(outcome: LLMOutcome, data: Any) -> None:
@@ -290,9 +324,12 @@ def _fill(outcome: LLMOutcome, data: Any) -> None:
             setattr(outcome, ours, getattr(data, theirs, None))
     if not outcome.finish_reasons:
         outcome.finish_reasons = tuple(getattr(data, "response_finish_reasons", None) or ())
-    names = (getattr(data, "attributes", None) or {}).get(semconv.TOOL_NAMES)
+    attributes = getattr(data, "attributes", None) or {}
+    names = attributes.get(semconv.TOOL_NAMES)
     if not outcome.tool_names and names:
         outcome.tool_names.extend(names)
+    if outcome.cost_usd is None:
+        outcome.cost_usd = attributes.get(semconv.COST_USD)
 
 
 @functools.cache

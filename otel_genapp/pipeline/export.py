@@ -64,8 +64,9 @@ class _Errand:
     It stands ready ahead of need: while the interpreter shuts down, Python 3.12 starts no threads.
     """
 
-    def __init__(self, work: Callable[[], bool], *, name: str) -> None:
+    def __init__(self, work: Callable[[], bool], end: Callable[[], None], *, name: str) -> None:
         self._work = work
+        self._end = end
         self._name = f"otel-genapp-{name}"
         self.restart()
 
@@ -76,26 +77,34 @@ class _Errand:
         self._ending = False
         threading.Thread(target=self._serve, args=(self._asked,), name=self._name, daemon=True).start()
 
-    def ask(self, *, last: bool = False) -> Answer:
-        """The answer of a run that begins after this call; after the last one the thread ends."""
+    def ask(self) -> Answer:
+        """The answer of a run that begins after this call."""
         with self._asked:
             answer = self._next = self._next or Answer()
-            self._ending |= last
             self._asked.notify()
         return answer
 
+    def close(self) -> None:
+        """After the run that is under way the thread does its end's work, and ends."""
+        with self._asked:
+            self._ending = True
+            self._asked.notify()
+
     def _serve(self, asked: threading.Condition) -> None:
-        ending = False
-        while not ending:
+        while True:
             with asked:
-                while self._next is None:
+                while self._next is None and not self._ending:
                     asked.wait()
                 answer, self._next = self._next, None
-                ending = self._ending
+                if self._ending:
+                    break
             good = False
             with _guarded:
                 good = self._work()
-            answer.give(good=good)
+            if answer is not None:
+                answer.give(good=good)
+        with _guarded:
+            self._end()
 
 
 class _CountedExporter(SpanExporter):
@@ -181,7 +190,7 @@ class SpanExport(SpanProcessor):
             max_queue_size=queue_size,
             max_export_batch_size=min(512, queue_size),
         )
-        self._sending = _Errand(self._send, name="spans")
+        self._sending = _Errand(self._send, self._end, name="spans")
         self._closed = False
         self._accepted = 0
         self._told = 0
@@ -237,7 +246,7 @@ class SpanExport(SpanProcessor):
             left = self._exporter.close(self._accepted)
         if left:
             self._count("span", "shutdown", number=left)
-        self._sending.ask(last=True)
+        self._sending.close()
 
     def reset(self) -> None:
         """What the parent of a fork has queued is the parent's to send."""
@@ -248,10 +257,10 @@ class SpanExport(SpanProcessor):
             self._sending.restart()
 
     def _send(self) -> bool:
-        if self._closed:
-            self._batches.shutdown()  # type: ignore[no-untyped-call] # the SDK's
-            return False
         return bool(self._batches.force_flush())
+
+    def _end(self) -> None:
+        self._batches.shutdown()  # type: ignore[no-untyped-call] # the SDK's
 
 
 class _LastExport(threading.local):
@@ -346,7 +355,7 @@ class MetricExport:
         self._reader = PeriodicExportingMetricReader(self._exporter)
         self._provider = provider
         provider.add_metric_reader(self._reader)
-        self._sending = _Errand(self._send, name="metrics")
+        self._sending = _Errand(self._send, self._end, name="metrics")
         self._closed = False
 
     def begin_flush(self) -> Callable[[float], bool]:
@@ -365,7 +374,7 @@ class MetricExport:
         """Send nothing more. Waits for nothing."""
         self._closed = True
         self._exporter.shutdown()
-        self._sending.ask(last=True)
+        self._sending.close()
 
     def reset(self) -> None:
         """A lock nobody holds and a thread of its own; for the child of a fork."""
@@ -374,12 +383,12 @@ class MetricExport:
             self._sending.restart()
 
     def _send(self) -> bool:
-        if self._closed:
-            self._reader.shutdown()
-            # The public way would end the reader a second time, and log that.
-            self._provider._measurement_consumer.remove_metric_reader(self._reader)  # noqa: SLF001
-            return False
         last = self._exporter.last
         last.failed = False
         self._reader.collect()
         return not last.failed
+
+    def _end(self) -> None:
+        self._reader.shutdown()
+        # The public way would end the reader a second time, and log that.
+        self._provider._measurement_consumer.remove_metric_reader(self._reader)  # noqa: SLF001

@@ -177,16 +177,20 @@ def _replace_bearer(found: re.Match[str]) -> str:
 
 
 def _replace_basic(found: re.Match[str]) -> str:
-    """User and password in Base64 decode to text with a colon; words do not."""
-    text = found[1].rstrip("=").replace("-", "+").replace("_", "/")
-    # In a path the run goes on into what follows.
-    candidates = (text, text.rpartition("/")[0], text.partition("/")[0])
-    return _replace_group(found) if any(map(_is_user_and_password, candidates)) else found[0]
+    return _replace_group(found) if _is_user_and_password(found[1]) else found[0]
 
 
 def _is_user_and_password(encoded: str) -> bool:
-    try:
-        decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return False
-    return ":" in decoded and decoded.isprintable()
+    """Whether the Base64 begins with printable text and a colon; words do not, nor does what follows."""
+    encoded = encoded[:128].rstrip("=").replace("-", "+").replace("_", "/")
+    encoded += "=" * (-len(encoded) % 4)
+    for start in range(0, len(encoded), 4):
+        try:
+            decoded = base64.b64decode(encoded[start : start + 4], validate=True).decode("ascii")
+        except (binascii.Error, ValueError):
+            return False
+        if not decoded.isprintable():
+            return False
+        if ":" in decoded:
+            return True
+    return False

@@ -51,7 +51,10 @@ def clean_path(path: str) -> str:
     path = _before_query(path)
     if len(path) < 8:
         return path
-    return _LONG_SEGMENT.sub(_clean_segment, without_secrets(path))
+    clean = without_secrets(path)
+    while (closed := _LONG_SEGMENT.sub(_clean_segment, clean)) != clean:
+        clean = without_secrets(closed)
+    return clean
 
 
 def _clean_hierarchy(start: str, rest: str) -> str:

@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion_usage import CompletionUsage
 from pydantic import BaseModel
 
-from otel_genapp import action_tracking, llm_call
+from otel_genapp import action_tracking, bind, llm_call
 from otel_genapp.capture.llm_call import Call
 
 _SYSTEM = (
@@ -185,7 +185,7 @@ def make_bot(*, llm_url: str, catalogue_url: str) -> FastAPI:
 
     @app.post("/chat")
     async def chat(question: Question) -> dict[str, str]:
-        with action_tracking("chat_handler") as tracker:
+        with bind(session_id=question.session), action_tracking("chat_handler") as tracker:
             try:
                 answer = await bot.answer(question)
             except openai.OpenAIError:

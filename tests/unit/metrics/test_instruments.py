@@ -208,8 +208,8 @@ def test_a_call_in_the_llm_families() -> None:
     metering = Metering()
     usage = Usage(input=100, output=20, cache_read=64, cache_write=0, reasoning=5)
     record = call(usage=usage, first_token_ms=250.0, tool_calls=2, cost_nano_usd=1_500_000)
-    fold(metering.instruments, record, None)
-    fold(metering.instruments, amendment(usage=Usage(input=10)), None)
+    fold(metering.instruments, record, context=None)
+    fold(metering.instruments, amendment(usage=Usage(input=10)), context=None)
     assert changed(metering) == {
         ("genapp_llm_requests_total", (*OPERATION, ("status", "success"))): 1.0,
         ("genapp_llm_request_duration_sec_count", OPERATION): 1.0,
@@ -236,6 +236,6 @@ def test_a_call_in_the_llm_families() -> None:
 def test_calls_that_leave_things_open(status: str, counted: set[Any]) -> None:
     """Unknown usage and a missing price count unless the call failed, a failure counts as an error."""
     metering = Metering()
-    fold(metering.instruments, call(usage=Usage(), status=status, error_type="429"), None)
+    fold(metering.instruments, call(usage=Usage(), status=status, error_type="429"), context=None)
     shown = {key for key in changed(metering) if "duration" not in key[0]}
     assert shown == {("genapp_llm_requests_total", (*OPERATION, ("status", status))), *counted}
