@@ -88,8 +88,9 @@ def prepare(app: Any) -> None:
     prepare_once(running, app, steps=steps)
 
 
-def _unseen() -> None:
-    """The stack of an application nobody has looked through: there is none such."""
+def _unseen() -> object:
+    """In the place of a stack that was looked through: no application's stack is this."""
+    return _unseen
 
 
 def _look_through(running: Hub, app: Any) -> None:

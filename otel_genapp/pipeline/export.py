@@ -25,6 +25,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from otel_genapp.pipeline.errand import Errand
 from otel_genapp.pipeline.redact import redacted
 from otel_genapp.quiet import quiet
 
@@ -37,74 +38,6 @@ class Count(Protocol):
 
     def __call__(self, what: str, outcome: str, *, number: int) -> None:
         """So many `what` had that `outcome`."""
-
-
-class Answer:
-    """What somebody was asked to do: whether it was done, and well, in the time one has."""
-
-    __slots__ = ("_done", "_good")
-
-    def __init__(self) -> None:
-        self._done = threading.Event()
-        self._good = False
-
-    def give(self, *, good: bool) -> None:
-        """It was done."""
-        self._good = good
-        self._done.set()
-
-    def within(self, timeout_s: float) -> bool:
-        """Whether it was done, and well, at most `timeout_s` from now."""
-        return self._done.wait(max(timeout_s, 0)) and self._good
-
-
-class _Errand:
-    """A thread that does its one work when asked to, and whose work nobody has to wait for.
-
-    It stands ready ahead of need: while the interpreter shuts down, Python 3.12 starts no threads.
-    """
-
-    def __init__(self, work: Callable[[], bool], end: Callable[[], None], *, name: str) -> None:
-        self._work = work
-        self._end = end
-        self._name = f"otel-genapp-{name}"
-        self.restart()
-
-    def restart(self) -> None:
-        """A thread of which nothing was asked; a forked child has none of its parent's."""
-        self._asked = threading.Condition(threading.Lock())
-        self._next: Answer | None = None
-        self._ending = False
-        threading.Thread(target=self._serve, args=(self._asked,), name=self._name, daemon=True).start()
-
-    def ask(self) -> Answer:
-        """The answer of a run that begins after this call."""
-        with self._asked:
-            answer = self._next = self._next or Answer()
-            self._asked.notify()
-        return answer
-
-    def close(self) -> None:
-        """After the run that is under way the thread does its end's work, and ends."""
-        with self._asked:
-            self._ending = True
-            self._asked.notify()
-
-    def _serve(self, asked: threading.Condition) -> None:
-        while True:
-            with asked:
-                while self._next is None and not self._ending:
-                    asked.wait()
-                answer, self._next = self._next, None
-                if self._ending:
-                    break
-            good = False
-            with _guarded:
-                good = self._work()
-            if answer is not None:
-                answer.give(good=good)
-        with _guarded:
-            self._end()
 
 
 class _CountedExporter(SpanExporter):
@@ -190,7 +123,7 @@ class SpanExport(SpanProcessor):
             max_queue_size=queue_size,
             max_export_batch_size=min(512, queue_size),
         )
-        self._sending = _Errand(self._send, self._end, name="spans")
+        self._sending = Errand(self._send, self._end, name="spans")
         self._closed = False
         self._accepted = 0
         self._told = 0
@@ -355,7 +288,7 @@ class MetricExport:
         self._reader = PeriodicExportingMetricReader(self._exporter)
         self._provider = provider
         provider.add_metric_reader(self._reader)
-        self._sending = _Errand(self._send, self._end, name="metrics")
+        self._sending = Errand(self._send, self._end, name="metrics")
         self._closed = False
 
     def begin_flush(self) -> Callable[[float], bool]:
