@@ -222,7 +222,10 @@ TOOL_NAMES = "genapp.llm.tool_names"
 TOOL_CALL_COUNT = "genapp.llm.tool_calls"
 COST_USD = "genapp.llm.cost_usd"
 
-OWN_ID_KEYS = frozenset({CORRELATION_ID, SESSION_ID, USER_ID, CONVERSATION_ID, RESPONSE_ID})
+OWN_ID_KEYS = frozenset({
+    CORRELATION_ID, SESSION_ID, USER_ID, CONVERSATION_ID, RESPONSE_ID,
+    "gen_ai.agent.id", "gen_ai.tool.call.id", "service.instance.id",
+})  # fmt: skip
 """Attributes that carry ids of ours: random strings there are no secrets."""
 
 URL_FULL_KEYS = ("url.full", "http.url")

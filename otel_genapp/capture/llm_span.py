@@ -78,10 +78,11 @@ class LLMSpan:
             attributes.update(extra)
         self.outcome = LLMOutcome()
         self._finished = False
-        self._started_s = time.perf_counter()
         self.span: Span = tracer.start_span(
             f"{operation} {model}", context=context, kind=SpanKind.CLIENT, attributes=attributes
         )
+        # After the span's own start, so that no first token comes later than the call is long.
+        self._started_s = time.perf_counter()
 
     def first_token(self) -> None:
         """Mark that the first chunk of the answer is here; later calls change nothing."""

@@ -39,7 +39,10 @@ class Store(Protocol):
         """Fold the records in; returns how many were new."""
 
     def session(self, session_id: str) -> SessionRollup | None:
-        """A copy of one session's sums, or None when it is unknown."""
+        """A copy of one session's sums, or None when it is unknown.
+
+        `no_session` is the calls that belong to none; it is in no list and no count of sessions.
+        """
 
     def sessions(self, *, limit: int, cursor: str | None) -> SessionPage:
         """A page of session ids.

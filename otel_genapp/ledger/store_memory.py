@@ -41,6 +41,8 @@ class MemoryStore:
     def session(self, session_id: str) -> SessionRollup | None:
         with self._lock:
             found = self._sessions.get(session_id)
+            if found is None and session_id == semconv.NO_SESSION and self._without_session.sums.calls:
+                found = self._without_session
             return copy.deepcopy(found) if found is not None else None
 
     def sessions(self, *, limit: int, cursor: str | None) -> SessionPage:
@@ -64,6 +66,9 @@ class MemoryStore:
 
     def clear(self, session_id: str) -> bool:
         with self._lock:
+            if session_id == semconv.NO_SESSION and self._without_session.sums.calls:
+                self._without_session = SessionRollup(semconv.NO_SESSION)
+                return True
             self._touched.pop(session_id, None)
             return self._sessions.pop(session_id, None) is not None
 
@@ -81,11 +86,7 @@ class MemoryStore:
 
     def active_sessions(self, *, since_ns: int) -> int:
         with self._lock:
-            return sum(
-                (session.sums.last_at_ns or 0) >= since_ns
-                for session_id, session in self._sessions.items()
-                if session_id != semconv.NO_SESSION
-            )
+            return sum((session.sums.last_at_ns or 0) >= since_ns for session in self._sessions.values())
 
     def close(self) -> None:
         """Nothing to release."""
@@ -97,6 +98,7 @@ class MemoryStore:
 
     def _empty(self) -> None:
         self._sessions: OrderedDict[str, SessionRollup] = OrderedDict()
+        self._without_session: SessionRollup = SessionRollup(semconv.NO_SESSION)
         self._touched: dict[str, int] = {}
         self._touches = 0
         self._seen: OrderedDict[str, int] = OrderedDict()
@@ -115,7 +117,10 @@ class MemoryStore:
         self._by_model.setdefault(model, Rollup()).add(record)
         at_ns = record.ended_at_ns if isinstance(record, LLMCall) else record.at_ns
         self._cell(at_ns // _MINUTE_NS, model).add(record)
-        self._session(record.session_id or semconv.NO_SESSION).add(record)
+        if record.session_id is None:
+            self._without_session.add(record)
+        else:
+            self._session(record.session_id).add(record)
         return True
 
     def _is_new(self, record: Record) -> bool:

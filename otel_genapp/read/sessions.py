@@ -106,14 +106,21 @@ def totals_dict(
             "failed": overall.failed,
         },
         "no_session": _sums(no_session.sums) if no_session is not None else _sums(Rollup()),
-        "by_model": [
-            {"provider": provider, "model": model, **_sums(sums)}
-            for (provider, model), sums in sorted(found.by_model.items())
-        ],
+        "by_model": _by_model(found.by_model),
     }
     if step_s is not None:
         answer["series"] = _series(store, overall, from_ns=from_ns, to_ns=to_ns, step_s=step_s)
     return answer
+
+
+def _by_model(found: Mapping[tuple[str, str], Rollup]) -> dict[str, Any]:
+    """Model -> its sums over all providers, and which those are."""
+    sums: dict[str, Rollup] = {}
+    providers: dict[str, list[str]] = {}
+    for (provider, model), rollup in sorted(found.items()):
+        sums.setdefault(model, Rollup()).merge(rollup)
+        providers.setdefault(model, []).append(provider)
+    return {model: {"providers": providers[model], **_sums(sums[model])} for model in sorted(sums)}
 
 
 def _series(

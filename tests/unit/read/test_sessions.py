@@ -261,7 +261,7 @@ def test_empty_totals() -> None:
         **NOTHING,
         "events": {"started": 0, "completed": 0, "failed": 0},
         "no_session": NOTHING,
-        "by_model": [],
+        "by_model": {},
     }
     assert totals(MemoryStore(), step_s=60)["series"] == []
 
@@ -299,10 +299,10 @@ def test_totals_to_the_last_key() -> None:
         **sums(total_requests=2, cost_usd=3e-9, priced_cost_usd=3e-9, **succeeded, **cancelled, **times),
         "events": {"started": 6, "completed": 1, "failed": 1},
         "no_session": first,
-        "by_model": [
-            {"provider": "openai", "model": "gpt-5", **first},
-            {"provider": "openai", "model": "small", **second},
-        ],
+        "by_model": {
+            "gpt-5": {"providers": ["openai"], **first},
+            "small": {"providers": ["openai"], **second},
+        },
     }
 
 

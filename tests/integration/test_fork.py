@@ -1,0 +1,303 @@
+"""Forked children: they never hang, they start from zero, and what is the parent's stays the parent's."""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from otel_genapp import Telemetry, action_tracking, bind, init_telemetry, llm_call
+from tests.faults.flaky_collector import Collector, collecting
+from tests.fresh import in_fresh_process
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")
+
+CHILD_S = 5.0
+CALLS = 5
+LOCKS = (_thread.LockType, type(threading.RLock()))
+
+
+def call_llm(number: int = 1) -> None:
+    for _ in range(number):
+        with bind(session_id="child"), action_tracking("work_handler"), llm_call("gpt-5", "openai") as call:
+            call.usage(input=1, output=1)
+
+
+def ask_flask() -> int:
+    from flask import Flask
+
+    app = Flask("shop")
+    app.add_url_rule("/", view_func=lambda: "hello")
+    return app.test_client().get("/").status_code
+
+
+def series(telemetry: Telemetry, *names: str) -> dict[str, float]:
+    """name{labels but env and app} -> value of the series that are not 0."""
+    body, _ = telemetry.exposition()
+    found = {}
+    for line in body.decode().splitlines():
+        if line.startswith(names):
+            text, value = line.rsplit(" ", 1)
+            if float(value):
+                found[text.split(",env=")[0].replace('"', "")] = float(value)
+    return found
+
+
+def day_of_a_child(telemetry: Telemetry) -> dict[str, Any]:
+    """The scripted work of a child, and what it sees then."""
+    call_llm(CALLS)
+    return {
+        "flask": ask_flask(),
+        "flushed": telemetry.flush(CHILD_S),
+        "session": getattr(telemetry.sessions.get("child"), "as_dict", dict)().get("total_requests"),
+        "counts": series(telemetry, "genapp_llm_requests_total", "genapp_action_count_total"),
+    }
+
+
+GOOD_DAY = {
+    "flask": 200,
+    "flushed": True,
+    "session": CALLS,
+    "counts": {
+        "genapp_llm_requests_total{provider=openai,model=gpt-5,operation=chat,status=success": CALLS,
+        "genapp_action_count_total{name=work_handler,status=success": CALLS,
+    },
+}
+
+
+def in_child(act: Callable[[], Any]) -> Any:
+    """What `act` returns in a forked child, or how the child failed."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a process with threads forks
+        child = os.fork()
+    if child == 0:
+        try:
+            answer = repr(act())
+        except BaseException as error:  # noqa: BLE001 - the parent is told
+            answer = repr({"raised": repr(error)})
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        watchdog = threading.Timer(CHILD_S, os.kill, (child, signal.SIGKILL))
+        watchdog.start()
+        said = pipe.read()
+        watchdog.cancel()
+    os.waitpid(child, 0)
+    return eval(said, {}) if said else "hung"  # noqa: S307 - written a few lines above
+
+
+@contextmanager
+def shop(collector: Collector) -> Iterator[Telemetry]:
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "60000"  # nothing leaves but by a flush
+    with init_telemetry("shop", "prod", internal_auth="test") as telemetry:
+        yield telemetry
+
+
+def fork_while_threads_record() -> dict[str, Any]:
+    stop = threading.Event()
+    with collecting() as collector, shop(collector) as telemetry:
+
+        def record() -> None:
+            while not stop.is_set():
+                call_llm()
+
+        def scrape() -> None:
+            while not stop.is_set():
+                telemetry.exposition()
+                telemetry.flush(1)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)  # many more moments at which a lock is held
+        threads = [threading.Thread(target=work) for work in (record, record, record, scrape)]
+        for thread in threads:
+            thread.start()
+        days = [in_child(lambda: day_of_a_child(telemetry)) for _ in range(20)]
+        calls_before = telemetry.totals()["total_requests"]
+        time.sleep(0.05)
+        calls_after = telemetry.totals()["total_requests"]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(before)
+        return {
+            "bad days": [day for day in days if day != GOOD_DAY],
+            "the parent goes on": calls_after > calls_before,
+            "shutdown": telemetry.shutdown(),
+        }
+
+
+@pytest.mark.slow
+def test_fork_while_threads_record_and_scrape() -> None:
+    """Children of a busy parent do their work, counted from zero, and the parent goes on."""
+    assert in_fresh_process(fork_while_threads_record) == {
+        "bad days": [],
+        "the parent goes on": True,
+        "shutdown": True,
+    }
+
+
+def locks_of(owner: object) -> Iterator[tuple[str, Any]]:
+    """(attribute, lock) of an object, those inside its conditions and events included."""
+    names = [*getattr(owner, "__dict__", {}), *getattr(type(owner), "__slots__", ())]
+    for name in names:
+        value = getattr(owner, name, None)
+        if isinstance(value, threading.Event):
+            value = value._cond  # type: ignore[attr-defined]
+        if isinstance(value, threading.Condition):
+            value = value._lock  # type: ignore[attr-defined]
+        if isinstance(value, LOCKS):
+            yield name, value
+
+
+def known_locks() -> dict[str, list[Any]]:
+    """`module.Class.attribute` -> the locks, of this package and of the SDK's metrics."""
+    found: dict[str, list[Any]] = {}
+    for name, module in tuple(sys.modules.items()):
+        if name.startswith("otel_genapp"):
+            for attribute, lock in locks_of(module):
+                found.setdefault(f"{name}.{attribute}", []).append(lock)
+    for owner in gc.get_objects():
+        kind = type(owner)
+        module_name = str(getattr(kind, "__module__", ""))
+        if module_name.startswith(("otel_genapp", "opentelemetry.sdk.metrics", "prometheus_client.registry")):
+            for attribute, lock in locks_of(owner):
+                found.setdefault(f"{module_name}.{kind.__qualname__}.{attribute}", []).append(lock)
+    return found
+
+
+@contextmanager
+def held(locks: Iterable[Any]) -> Iterator[None]:
+    """Another thread holds the locks."""
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        mine = [lock for lock in locks if lock.acquire(timeout=1)]
+        holding.set()
+        done.wait()
+        for lock in mine:
+            lock.release()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def fork_with_locks_held() -> dict[str, Any]:
+    import otel_genapp.capture.flask
+
+    del otel_genapp.capture
+    with collecting() as collector, shop(collector) as telemetry:
+        call_llm()
+        ask_flask()
+        telemetry.subscribe(lambda event: None)
+        call_llm()
+        telemetry.flush(5)
+        telemetry.exposition()
+        found = known_locks()
+        days = {}
+        for name, locks in found.items():
+            with held(locks):
+                days[name] = in_child(lambda: day_of_a_child(telemetry))
+        with held([lock for locks in found.values() for lock in locks]):
+            days["all of them"] = in_child(lambda: day_of_a_child(telemetry))
+        return {
+            "bad days": {name: day for name, day in days.items() if day != GOOD_DAY},
+            "kinds": sorted(name.rpartition("otel_genapp.")[2] for name in found if "otel_genapp" in name),
+            "locks": sum(map(len, found.values())),
+        }
+
+
+@pytest.mark.slow
+def test_fork_with_every_lock_held() -> None:
+    """A lock that another thread holds at the fork, ours or the SDK's, hangs nothing in the child."""
+    seen = in_fresh_process(fork_with_locks_held)
+    assert seen["bad days"] == {}
+    assert {"pipeline.folds.Folds._folding", "ledger.store_memory.MemoryStore._lock"} <= {*seen["kinds"]}
+    assert seen["locks"] > 100
+
+
+def fork_between_spans() -> dict[str, Any]:
+    with collecting() as collector, shop(collector) as telemetry:
+        call_llm(CALLS)
+        with llm_call("gpt-5", "openai") as call:  # open in both processes; its maker ends and counts it
+            call.usage(input=1, output=1)
+            leave = in_child(lambda: None)
+            waiting = threading.Event()
+            del waiting
+            day = None
+
+            def end_in_child() -> Any:
+                inner.__exit__(None, None, None)
+                return day_of_a_child(telemetry)
+
+            inner = llm_call("gpt-5", "openai")
+            inner.__enter__()
+            day = in_child(end_in_child)
+            inner.__exit__(None, None, None)
+        telemetry.flush(5)
+        sent = Counter(span.span_id for span in collector.spans if "gpt-5" in span.name)
+        return {
+            "left": leave,
+            "day": day,
+            "spans": len(sent),
+            "twice": [span for span, times in sent.items() if times > 1],
+            "requests": collector.total("genapp_llm_requests"),
+            "parent": telemetry.totals()["total_requests"],
+            "instances": len({point.resource["service.instance.id"] for point in collector.points}),
+        }
+
+
+def test_what_is_the_parents_stays_the_parents() -> None:
+    """Spans queued or open at the fork leave and count once, from the parent; the child sends its own."""
+    assert in_fresh_process(fork_between_spans) == {
+        "left": None,
+        "day": GOOD_DAY,
+        "spans": CALLS + 1 + CALLS,
+        "twice": [],
+        "requests": CALLS + 1 + CALLS,
+        "parent": CALLS + 1,
+        "instances": 2,
+    }
+
+
+def shut_down_in_child() -> dict[str, Any]:
+    with collecting() as collector, shop(collector) as telemetry:
+        call_llm()
+
+        def end() -> dict[str, Any]:
+            call_llm(CALLS)
+            arrived = telemetry.shutdown()
+            renewed = init_telemetry("shop", "prod", internal_auth="test")
+            call_llm(CALLS)
+            return {"arrived": arrived, "another": renewed is not telemetry, "again": renewed.shutdown()}
+
+        child = in_child(end)
+        return {"child": child, "parent": telemetry.shutdown(), "spans": len(collector.spans)}
+
+
+def test_a_child_ends_its_own_telemetry() -> None:
+    """Shutting down, or starting anew, in a child is nothing to the parent."""
+    assert in_fresh_process(shut_down_in_child) == {
+        "child": {"arrived": True, "another": True, "again": True},
+        "parent": True,
+        "spans": 1 + 2 * CALLS,
+    }
