@@ -8,8 +8,8 @@ default. `OTEL_*` variables keep their OpenTelemetry meaning; the ones decided h
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ class OtelEnvironment:
     """What this package decides from `OTEL_*` variables."""
 
     disabled: bool = False
-    traces_endpoint: str = ""
-    metrics_endpoint: str = ""
+    traces_endpoint: str = field(default="", repr=False)
+    metrics_endpoint: str = field(default="", repr=False)
     traces_protocol: str = "http/protobuf"
     metrics_protocol: str = "http/protobuf"
     attribute_limit_set: bool = False
@@ -167,7 +167,7 @@ def read_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
         ConfigError: an unknown setting or a value that cannot work.
     """
     environ = os.environ if environ is None else environ
-    known = {item.name for item in fields(Settings)}
+    known = set(ENVIRONMENT)
     unknown = sorted(set(given) - known)
     if unknown:
         raise ConfigError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -207,19 +207,21 @@ def prefer_stable_http_conventions() -> None:
 
 
 def _count(text: str, *, otherwise: int) -> int:
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) <= 10**7 else otherwise
+    is_count = text.isascii() and text.isdigit() and len(text) <= 8
+    return int(text) if is_count and 0 < int(text) <= 10**7 else otherwise
 
 
 def _typed(setting: str, value: Any, *, source: str) -> Any:
     if setting in {"internal_auth", "client_paths"}:
-        parts = value.split(",") if isinstance(value, str) else tuple(value)
+        given = value.split(",") if isinstance(value, str) else value
+        parts = tuple(given) if isinstance(given, Iterable) else (given,)
         if not all(isinstance(part, str) for part in parts):
             raise ConfigError(f"{source} must be text or a sequence of texts")
         return tuple(part.strip() for part in parts if part.strip())
     if setting == "session_limit":
         try:
             return int(value)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             raise ConfigError(f"{source} must be a whole number, got {value!r}") from None
     if setting == "prometheus_auth":
         if isinstance(value, bool):
@@ -231,6 +233,8 @@ def _typed(setting: str, value: Any, *, source: str) -> Any:
         raise ConfigError(f"{source} must be true or false, got {value!r}")
     if isinstance(value, Path):
         return str(value)
+    if setting in {"trust_incoming", "propagate_to"} and isinstance(value, list | tuple):
+        return ",".join(str(part) for part in value)
     if not isinstance(value, str):
         raise ConfigError(f"{source} must be text, got {type(value).__name__}")
     return value

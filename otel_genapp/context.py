@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
+from threading import Thread
 from types import TracebackType
 from typing import Final
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
+from opentelemetry.context import Context, attach, create_key, detach, get_current, get_value, set_value
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -58,7 +59,7 @@ class bind:  # noqa: N801 - reads as a statement: `with bind(session_id=chat_id)
     Not to be held across the `yield` of a generator.
     """
 
-    __slots__ = ("_context", "_given", "_token")
+    __slots__ = ("_entered", "_given")
 
     def __init__(
         self,
@@ -68,19 +69,21 @@ class bind:  # noqa: N801 - reads as a statement: `with bind(session_id=chat_id)
         user_id: object = None,
     ) -> None:
         self._given = (correlation_id, session_id, user_id)
+        self._entered: list[tuple[Token[Context], Context]] = []
 
     def __enter__(self) -> Bound:
-        outer = bound_in(None)
         correlation_id = session_id = user_id = None
         with _guarded:
             correlation_id, session_id, user_id = (clean_id(value) for value in self._given)
-        inner = Bound(
-            correlation_id or outer.correlation_id,
-            session_id or outer.session_id,
-            user_id or outer.user_id,
-        )
-        self._context = set_value(_BOUND, inner)
-        self._token = attach(self._context)
+        with _guarded:
+            outer = bound_in(None)
+            inner = Bound(
+                correlation_id or outer.correlation_id,
+                session_id or outer.session_id,
+                user_id or outer.user_id,
+            )
+            context = set_value(_BOUND, inner)
+            self._entered.append((attach(context), context))
         return current()
 
     def __exit__(
@@ -89,23 +92,32 @@ class bind:  # noqa: N801 - reads as a statement: `with bind(session_id=chat_id)
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        leave(self._token, self._context)
+        with _guarded:
+            # One object may be entered by several threads, and within itself.
+            here = get_current()
+            for entry in reversed(self._entered):
+                if entry[1] is here:
+                    self._entered.remove(entry)
+                    leave(*entry)
+                    return
 
 
 def leave(token: Token[Context], context: Context) -> None:
     """Detach `context`, unless it was attached somewhere else: a generator may be closed anywhere."""
     if get_current() is context:
         # OpenTelemetry's `detach` would log an error where this is a copy of the place it was attached.
-        if True:
-            from opentelemetry.context import detach; detach(token)
+        with suppress(ValueError):
+            token.var.reset(token)
 
 
 def current() -> Bound:
     """The ids in force here; without a correlation id of its own, the current trace id is it."""
-    found = bound_in(None)
-    if found.correlation_id is not None:
-        return found
-    return Bound(correlation_id_in(None), found.session_id, found.user_id)
+    found = _NOTHING
+    with _guarded:
+        found = bound_in(None)
+        if found.correlation_id is None:
+            return Bound(correlation_id_in(None), found.session_id, found.user_id)
+    return found
 
 
 def bound_in(context: Context | None) -> Bound:
@@ -123,9 +135,9 @@ def correlation_id_in(context: Context | None) -> str | None:
     return f"{span_context.trace_id:032x}" if span_context.is_valid else None
 
 
-def accepted_id(value: str | None) -> str | None:
+def accepted_id(value: object) -> str | None:
     """`value` if a stranger may choose it as an id, else None: plain characters and no secret."""
-    if value is None or _ACCEPTED_ID.fullmatch(value) is None or looks_secret(value):
+    if not isinstance(value, str) or _ACCEPTED_ID.fullmatch(value) is None or looks_secret(value):
         return None
     return value
 
@@ -172,6 +184,13 @@ def first_report(error: BaseException) -> bool:
     return True
 
 
+def forget_failures(context: Context) -> None:
+    """Let go of the errors seen in `context`, and of all that hangs on them."""
+    seen = get_value(_FAILURES, context)
+    if isinstance(seen, list):
+        seen.clear()
+
+
 def egress_context(*, allowed: bool) -> Context:
     """The current context, marked with whether the host about to be called may have our headers."""
     return set_value(_EGRESS, allowed)
@@ -181,13 +200,16 @@ class GenappPropagator(TextMapPropagator):
     """Trace context as configured, plus our ids, with trust coming in and reserve going out.
 
     In: for a request whose peer is not trusted, trace context, baggage and session id are ignored
-    and a valid correlation id is taken. Out: a host that is not allowed gets nothing; an unknown
+    and a valid correlation id is taken; a carrier of unknown origin (a message queue's, or read by
+    an instrumentation of somebody else's) brings no session either. Out: a host that is not allowed gets nothing; an unknown
     destination (a carrier filled by hand or by an instrumentation of somebody else's) gets the
     trace context and the correlation id, never baggage or the session.
     """
 
     def __init__(self, inner: TextMapPropagator) -> None:
         self.inner = inner
+        self.silent = False
+        """Set while no telemetry runs: nobody says which hosts may have our headers."""
 
     def extract(
         self,
@@ -195,7 +217,13 @@ class GenappPropagator(TextMapPropagator):
         context: Context | None = None,
         getter: Getter[CarrierT] = default_getter,
     ) -> Context:
-        context = get_current() if context is None else context
+        found: Context | None = None
+        with _guarded:
+            context = get_current() if context is None else context
+            found = self._extract(carrier, context, getter=getter)
+        return found if found is not None else context or Context()
+
+    def _extract(self, carrier: CarrierT, context: Context, *, getter: Getter[CarrierT]) -> Context:
         peer_trusted = get_value(_PEER_TRUSTED, context)
         if peer_trusted is not None:  # our server layer has read the ids already
             return self.inner.extract(carrier, context, getter) if peer_trusted else context
@@ -203,11 +231,10 @@ class GenappPropagator(TextMapPropagator):
         correlation_id = _first(getter, carrier, name=semconv.HEADER_CORRELATION) or _first(
             getter, carrier, name=semconv.HEADER_REQUEST
         )
-        session_id = _first(getter, carrier, name=semconv.HEADER_SESSION)
-        if correlation_id is None and session_id is None:
+        if correlation_id is None:
             return context
         outer = bound_in(context)
-        bound = Bound(correlation_id or outer.correlation_id, session_id or outer.session_id, outer.user_id)
+        bound = Bound(correlation_id, outer.session_id, outer.user_id)
         return set_value(_BOUND, bound, context)
 
     def inject(
@@ -216,7 +243,11 @@ class GenappPropagator(TextMapPropagator):
         context: Context | None = None,
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
-        context = get_current() if context is None else context
+        with _guarded:
+            if not self.silent:
+                self._inject(carrier, get_current() if context is None else context, setter=setter)
+
+    def _inject(self, carrier: CarrierT, context: Context, *, setter: Setter[CarrierT]) -> None:
         allowed = get_value(_EGRESS, context)
         if allowed is False:
             return
@@ -239,3 +270,12 @@ class GenappPropagator(TextMapPropagator):
 def _first(getter: Getter[CarrierT], carrier: CarrierT, *, name: str) -> str | None:
     values: Iterable[str] | None = getter.get(carrier, name)
     return accepted_id(next(iter(values), None)) if values else None
+
+
+def start_in_no_context(thread: Thread) -> None:
+    """Start a thread of ours outside of any request: threads carry the context they start in."""
+    token = attach(Context())
+    try:
+        thread.start()
+    finally:
+        detach(token)

@@ -57,6 +57,8 @@ class Families(Protocol):
     def action_size(self) -> Family: ...
     @property
     def errors(self) -> Family: ...
+    @property
+    def telemetry_dropped(self) -> Family: ...
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class Hub:
     """Deliver what is pending within that many seconds; called at ASGI lifespan shutdown."""
     wants_http_metrics: bool = False
     """Whether anybody reads the conventional `http.*` metrics of instrumentations."""
+    preparing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a web app is prepared for spans."""
     prepared: set[int] = field(default_factory=set)
     """ids of the web apps already prepared for spans."""
     span_makers: dict[int, tuple[Any, Any]] = field(default_factory=dict)
@@ -115,8 +119,9 @@ def set_active(running: Any) -> None:
 
 
 def restart_in_child() -> None:
-    """A lock nobody holds and the actions' series again; for the child of a fork."""
+    """Locks nobody holds and the actions' series again; for the child of a fork."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
     if active is not None:
+        active.preparing = threading.Lock()
         show_actions(active)

@@ -1,17 +1,21 @@
 """Which hosts a rule names: the rule behind `trust_incoming` and `propagate_to`.
 
 A rule is a comma-separated list of `loopback`, `private`, `*` (everyone), CIDR blocks, host names
-and `*.suffix` patterns; the empty rule names nobody.
+and `*.suffix` patterns; `none` names nobody.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from otel_genapp.errors import ConfigError
 
+_LOCAL_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+"""Not a number in any base: those are addresses to resolvers."""
 _CACHE_LIMIT = 4096
+_NO_NAME = frozenset("/*: ")
 _LOOPBACK_NAMES = frozenset({"localhost", "testclient", "testserver", ""})
 
 _PRIVATE = tuple(
@@ -39,21 +43,22 @@ class _Rule:
         names: set[str] = set()
         suffixes: list[str] = []
         for word in words:
-            if word in {"*", "loopback", "private"}:
-                continue
-            if word.startswith("*."):
-                suffixes.append(word[1:])
+            if word in {"*", "loopback", "none", "private"}:
                 continue
             try:
                 networks.append(ipaddress.ip_network(word, strict=False))
             except ValueError:
-                if "/" in word or "*" in word or " " in word or not word.isascii():
+                name = word.removeprefix("*.")
+                if not name.isascii() or not name or not _NO_NAME.isdisjoint(name):
                     message = (
-                        f"{setting} has {word!r}; write loopback, private, *, a CIDR block, "
+                        f"{setting} has {word!r}; write loopback, private, none, *, a CIDR block, "
                         "a host name or *.suffix, separated by commas"
                     )
                     raise ConfigError(message) from None
-                names.add(word)
+                if name == word:
+                    names.add(name)
+                else:
+                    suffixes.append(f".{name}")
         return cls(
             everyone="*" in words,
             loopback="loopback" in words,
@@ -71,10 +76,10 @@ class _Rule:
         except ValueError:
             return (
                 host in self.names
-                or host.endswith(self.suffixes or ("\0",))
+                or host.endswith(self.suffixes)
                 or (self.loopback and host in _LOOPBACK_NAMES)
                 # A name without a dot resolves inside the network it is used in.
-                or (self.private and "." not in host and host not in _LOOPBACK_NAMES)
+                or (self.private and _LOCAL_NAME.fullmatch(host) is not None and host not in _LOOPBACK_NAMES)
             )
         mapped = getattr(address, "ipv4_mapped", None)
         address = mapped or address

@@ -9,8 +9,10 @@ observers (the running telemetry counts it, the test-suite fails on it) and logg
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 Observer = Callable[[str, Exception], None]
@@ -19,7 +21,15 @@ logger = logging.getLogger("otel_genapp")
 
 LOG_INTERVAL_S = 60.0
 
+
+class _Inside(threading.local):
+    """The observers that this thread is inside of."""
+
+    observers: tuple[Observer, ...] = ()
+
+
 _observers: tuple[Observer, ...] = ()
+_inside = _Inside()
 _logged_at: dict[str, float] = {}
 
 
@@ -51,10 +61,16 @@ class quiet:  # noqa: N801 - reads as a statement: `with quiet("capture"):`
 def report(site: str, error: Exception) -> None:
     """Count an own error of `site` and log it, at most once a minute for each site."""
     for observe in _observers:
+        # An observer is not told of the errors it makes itself: there would be no end of them.
+        if observe in _inside.observers:
+            continue
+        _inside.observers = (*_inside.observers, observe)
         try:
             observe(site, error)
-        except Exception:
-            logger.debug("an observer of own errors failed", exc_info=True)
+        except Exception:  # noqa: BLE001 - logged below, and no further
+            _log(logging.DEBUG, "an observer of own errors failed", exc_info=True)
+        finally:
+            _inside.observers = _inside.observers[:-1]
     now = time.monotonic()
     last = _logged_at.get(site)
     if last is None or now - last >= LOG_INTERVAL_S:
@@ -64,7 +80,12 @@ def report(site: str, error: Exception) -> None:
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
         place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown"
-        logger.warning("telemetry error in %s: %s at %s", site, type(error).__name__, place)
+        _log(logging.WARNING, "telemetry error in %s: %s at %s", site, type(error).__name__, place)
+
+
+def _log(level: int, message: str, *values: object, exc_info: bool = False) -> None:
+    with suppress(Exception):  # the application's filters and record factories may raise
+        logger.log(level, message, *values, exc_info=exc_info)
 
 
 def observe(observer: Observer) -> Callable[[], None]:

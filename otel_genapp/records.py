@@ -6,9 +6,36 @@ whole nano-dollars. `None` means that nobody reported the number; it never stand
 
 from __future__ import annotations
 
+import math
+import operator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 from otel_genapp import semconv
+
+TOKEN_LIMIT = 1_000_000_000
+
+
+def whole_number(value: object) -> int | None:
+    """`value` as a whole number of at least 0, or None: never a guess, never an exception."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) and value >= 0 and value.is_integer() else None
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) <= 10 else None
+    if isinstance(value, SupportsIndex):  # numpy's integers too
+        with suppress(TypeError, ValueError):
+            number = operator.index(value)
+            return number if number >= 0 else None
+    return None
+
+
+def whole_tokens(value: object) -> int | None:
+    """`value` as a count of tokens from 0 to 1e9, or None."""
+    number = whole_number(value)
+    return number if number is not None and number <= TOKEN_LIMIT else None
 
 
 @dataclass(frozen=True, slots=True)

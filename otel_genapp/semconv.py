@@ -163,7 +163,8 @@ TELEMETRY_DROPPED = Metric(
     "{record}",
     known=(
         ("span", "export_failed"), ("span", "queue_full"), ("span", "redaction_failed"), ("span", "shutdown"),
-        ("event", "queue_full"), ("event", "subscriber_error"),
+        ("event", "queue_full"), ("event", "shutdown"), ("event", "subscriber_error"),
+        ("llm_call", "never_ended"),
         ("measurement", "invalid_value"), ("session", "memory_limit"), ("usage", "invalid_value"),
     ),
 )  # fmt: skip

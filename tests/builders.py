@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from opentelemetry.context import Context
@@ -19,6 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 
 from otel_genapp import hub, semconv
+from otel_genapp.ledger.rollup import duration_bucket, quantile_ms
+from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.metrics.instruments import Instruments
 from otel_genapp.metrics.prometheus import GenappPrometheusReader
 from otel_genapp.metrics.views import genapp_views
@@ -59,6 +62,20 @@ def amendment(call_id: str = "c1", seq: int = 1, **said: Any) -> LLMAmendment:
         "session_id": "s1",
     }
     return LLMAmendment(call_id=call_id, seq=seq, **{**plain, **said})
+
+
+def stored(*records: Record) -> MemoryStore:
+    """A store that holds these records."""
+    store = MemoryStore()
+    store.apply(records)
+    return store
+
+
+def shown_quantile(duration_ms: float) -> float:
+    """A quantile of calls that all took this long, as JSON shows it."""
+    found = quantile_ms({duration_bucket(duration_ms): 1}, 0.5)
+    assert found is not None
+    return round(found, 3)
 
 
 def timeless(record: Record) -> Record:
@@ -193,7 +210,7 @@ class Metering:
         )
         self.instruments = Instruments(
             self.provider.get_meter(semconv.SCOPE),
-            {name: lambda name=name: self.gauges[name] for name in self.gauges},
+            {name: partial(self.gauges.__getitem__, name) for name in self.gauges},
             series_limit=series_limit,
         )
 

@@ -115,6 +115,7 @@ class RecordingFamilies:
         self.action_duration = RecordingFamily("action_duration", self.measurements)
         self.action_size = RecordingFamily("action_size", self.measurements)
         self.errors = RecordingFamily("errors", self.measurements)
+        self.telemetry_dropped = RecordingFamily("telemetry_dropped", self.measurements)
 
     def of(self, family: str) -> list[Measurement]:
         """What was recorded in one family."""

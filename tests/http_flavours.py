@@ -84,44 +84,40 @@ def flavours() -> list[Flavour]:
     ]
 
 
+def _entrance(module: Any) -> tuple[Any, Any]:
+    """What instruments a client library, and its undo where that is done already."""
+    if module.__name__ == "aiohttp":
+        return aiohttp_client.instrument, installed(module.ClientSession, "_request")
+    return http_client.instrument, installed(module.HTTPTransport, "handle_request")
+
+
 @contextmanager
 def uninstrumented(module: Any) -> Iterator[None]:
     """A client library as it comes; what had instrumented it before does so again afterwards."""
-    ambient = _ambient(module)
-    if ambient is not None:
-        ambient()
+    instrument, before = _entrance(module)
+    if before is not None:
+        before()
     try:
         yield
     finally:
-        if ambient is not None:
-            http_client.instrument(module)
-
-
-def _ambient(module: Any) -> Any:
-    return installed(module.HTTPTransport, "handle_request")
+        if before is not None:
+            instrument(module)
 
 
 @contextmanager
 def instrumented(module: Any) -> Iterator[InMemorySpanExporter]:
     """A client library, instrumented anew for the time being: its spans."""
-    if module.__name__ == "aiohttp":
-        instrument, patched = aiohttp_client.instrument, (module.ClientSession, "_request")
-    else:
-        instrument, patched = http_client.instrument, (module.HTTPTransport, "handle_request")
-    before = installed(*patched)
-    if before is not None:
-        before()
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    undo = instrument(module, tracer_provider=provider)
-    try:
-        yield exporter
-    finally:
-        undo()
-        provider.shutdown()
-        if before is not None:
-            instrument(module)
+    with uninstrumented(module):
+        instrument, _ = _entrance(module)
+        undo = instrument(module, tracer_provider=provider)
+        try:
+            yield exporter
+        finally:
+            undo()
+            provider.shutdown()
 
 
 def counted(

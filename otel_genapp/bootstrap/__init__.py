@@ -56,6 +56,10 @@ def init_telemetry(
     if name is not None and not isinstance(name, str):
         raise ConfigError(f"name must be text, got {type(name).__name__}; pass an application as app=…")
     found = read_settings(app=name, env=env, **settings)
+    if app is not None:
+        from otel_genapp.bootstrap.web import framework_of
+
+        framework_of(app)  # what is wrong is said before anything starts
     with _lock:
         telemetry = _telemetry
         if telemetry is not None and (telemetry.running or telemetry.settings.otel.disabled):
@@ -105,5 +109,6 @@ def _require_equal(known: Settings, asked: Settings) -> None:
     ]
     raise AlreadyConfiguredError(
         f"telemetry is already running for app={known.app!r}, env={known.env!r} with another "
-        f"{', '.join(differing)}; call shutdown() first"
+        f"{', '.join(differing)}; a process has one telemetry: give a further application to "
+        "telemetry.mount(), or call shutdown() first"
     )

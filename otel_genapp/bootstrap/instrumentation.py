@@ -17,6 +17,7 @@ from typing import Any
 
 import wrapt
 
+from otel_genapp.capture import llm_call
 from otel_genapp.errors import GenappError
 from otel_genapp.quiet import quiet
 
@@ -54,6 +55,8 @@ def watch_libraries() -> None:
         _states[library.module] = WAITING
         wrapt.register_post_import_hook(_hook(library), library.module)
     _carry_context_into_threads()
+    with quiet("capture"):
+        llm_call.load()
 
 
 def instrumented() -> dict[str, str]:

@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace import SpanProcessor
 from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
 from otel_genapp.capture.client_exchange import finish_open_exchanges
-from otel_genapp.capture.finalizers import measure_put_off
+from otel_genapp.capture.finalizers import measure_put_off, watch_collections
 from otel_genapp.config import Settings
+from otel_genapp.context import GenappPropagator
 from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.logs import install_logging
 from otel_genapp.metrics.fork import restart_counts
@@ -77,6 +78,7 @@ class Machinery:
         self._extra_processors: tuple[SpanProcessor, ...] = ()
         self._undo: list[Callable[[], None]] = []
         self._hub: hub.Hub | None = None
+        self._propagator: GenappPropagator | None = None
 
     def start(self, flush: Callable[[float], bool], *processors: SpanProcessor) -> None:
         """Attach to the providers, open the exports, watch the libraries, and take over.
@@ -89,7 +91,7 @@ class Machinery:
         self._global_meters = meters if ours else None
         tracing = providers.Tracing(self.settings, self.recording)
         self._start_exports(export_spans=tracing.owned)
-        self._undo = [install_logging(), quiet.observe(self._count_own_error)]
+        self._undo = [install_logging(), quiet.observe(self._count_own_error), watch_collections()]
         with _guarded:
             system = SystemMetrics(self.meters, excluded=self.settings.otel.excluded_system_metrics)
             self._system = system
@@ -105,7 +107,8 @@ class Machinery:
         if self.tracing.switch is not None:
             exports = (self._span_export,) if self._span_export is not None else ()
             self.tracing.switch.targets = (self.processor, *exports, *self._extra_processors)
-        providers.install_propagator()
+        self._propagator = providers.install_propagator()
+        self._propagator.silent = False
         running = hub.Hub(
             settings=self.settings,
             families=self.instruments,
@@ -143,12 +146,11 @@ class Machinery:
     def close(self, timeout_s: float) -> bool:
         """Let go of the providers, deliver what is pending and stop, within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        hub.set_active(None)
-        with _guarded:
-            self.recording.tree = None
-            self.recording.excluded = set()
-            if self.tracing is not None and self.tracing.switch is not None:
-                self.tracing.switch.targets = ()
+        if hub.active is self._hub:  # else another telemetry has taken over meanwhile
+            hub.set_active(None)
+            with _guarded:
+                self._let_go()
+        self.processor.abandon_all()
         self._measure_put_off(ending=True)
         settled = self.folds.close(timeout_s * 0.2)
         arrived = _all([export.begin_last_flush() for export in self._exports()], deadline)
@@ -157,10 +159,19 @@ class Machinery:
                 export.close()
         self.events.close()
         settled &= self.events.drain(max(min(deadline - time.monotonic(), 0.5), 0))
+        self.events.abandon()
         for undo in self._undo:
             with _guarded:
                 undo()
         return settled and arrived
+
+    def _let_go(self) -> None:
+        if self._propagator is not None:
+            self._propagator.silent = True
+        self.recording.tree = None
+        self.recording.excluded = set()
+        if self.tracing is not None and self.tracing.switch is not None:
+            self.tracing.switch.targets = ()
 
     def restart_in_child(self) -> None:
         """Start over in the child of a fork: what the parent counted stays the parent's."""

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from otel_genapp.bootstrap.reading import HarmlessSessions, Reading
 from otel_genapp.config import Settings
 from otel_genapp.pipeline.events import Subscriber
-from otel_genapp.quiet import quiet
-from otel_genapp.read.sessions import Sessions, totals_dict
+from otel_genapp.quiet import logger, quiet
+from otel_genapp.read.sessions import Sessions
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 STOP_TIMEOUT_S = 5.0
 _FLUSH_TIMEOUT_S = 4.5
 _LEAST_STOP_S = 0.25
+
+_guarded = quiet("lifecycle")
 
 
 class Telemetry:
@@ -34,7 +37,7 @@ class Telemetry:
         # Imported here, once telemetry is wanted: `import otel_genapp` is to stay cheap.
         from otel_genapp.bootstrap.machinery import Machinery
         from otel_genapp.serve.auth import Gate
-        from otel_genapp.state_directory import open_state_directory
+        from otel_genapp.state_directory import StateDirectory, open_state_directory
 
         self.settings = settings
         self.running = False
@@ -43,10 +46,12 @@ class Telemetry:
         self._all_arrived = True
         self._stop_by_s = 0.0
         self._machinery = Machinery(settings)
-        self._state = state or open_state_directory(settings)
-        self._gate = Gate.open(settings, self._state)
+        disabled = settings.otel.disabled
+        self._state = state or (StateDirectory(None) if disabled else open_state_directory(settings))
+        self._gate = Gate(closed=True, reason="OTEL_SDK_DISABLED is true")
         self._endpoints: dict[str, str] = {}
-        self.sessions = Sessions(self._machinery.store, self._machinery.catch_up)
+        self._reading = Reading(self._machinery)
+        self.sessions: Sessions = HarmlessSessions(self._machinery.store, self._machinery.catch_up)
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +71,10 @@ class Telemetry:
             MissingDependencyError: OTLP over grpc is configured and its exporter is not installed.
         """
         if not self.settings.otel.disabled:
+            from otel_genapp.serve.auth import Gate
+
             self._machinery.start(lambda _timeout_s: self.flush_before_stop(), *processors)
+            self._gate = Gate.open(self.settings, self._state)
             self.running = True
 
     def resume(self) -> None:
@@ -81,7 +89,9 @@ class Telemetry:
         """
         from otel_genapp.bootstrap import web
 
-        web.prepare(app)
+        framework = web.framework_of(app)
+        with _guarded:
+            web.prepare(app, framework)
 
     def mount(self, app: Any) -> None:
         """Serve `/prometheus` and `/events/metrics…` from a FastAPI or Flask app. Idempotent.
@@ -93,20 +103,30 @@ class Telemetry:
         """
         from otel_genapp.bootstrap import web
 
-        web.prepare(app)
-        self._endpoints.update(web.mount(app, self, gate=self._gate, settings=self.settings))
-        self._machinery.own_paths.update(web.OWN_PATHS)
+        self.instrument_app(app)
+        if self.settings.otel.disabled:
+            return
+        with _guarded:
+            outcome = web.mount(app, self._reading, gate=self._gate, settings=self.settings)
+            self._endpoints.update(outcome)
+            self._machinery.own_paths.update(web.own_paths(outcome))
+            if self._gate.closed:
+                logger.warning("/events/metrics… is not mounted: %s", self._gate.reason)
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call `callback(event)` with `LLMRequestStarted`, `…Completed` and `…Failed`, in order.
 
         It runs on a thread of its own; what it raises is counted. Returns the call that ends it.
         """
-        return self._machinery.events.subscribe(callback)
+        with _guarded:
+            return self._machinery.events.subscribe(callback)
+        return lambda: None
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body and content type of `/prometheus` for an `Accept` header."""
-        return self._machinery.exposition(accept)
+        with _guarded:
+            return self._reading.exposition(accept)
+        return b"", "text/plain; charset=utf-8"
 
     def totals(
         self,
@@ -115,24 +135,26 @@ class Telemetry:
         to_s: float | None = None,
         step_s: float | None = None,
     ) -> dict[str, Any]:
-        """The JSON of `GET /events/metrics`; times are UTC seconds since the epoch.
+        """The JSON of `GET /events/metrics`; times are UTC seconds since the epoch. Empty: unknown.
 
         Raises:
             ValueError: the range is empty or has too many steps.
         """
-        machinery = self._machinery
-        machinery.catch_up()
-        return totals_dict(
-            machinery.store,
-            from_s=from_s,
-            to_s=to_s,
-            step_s=step_s,
-            in_flight=machinery.processor.in_flight,
-        )
+        refused: ValueError | None = None
+        with _guarded:
+            try:
+                return self._reading.totals(from_s=from_s, to_s=to_s, step_s=step_s)
+            except ValueError as error:
+                refused = error
+        if refused is not None:
+            raise refused
+        return {}
 
     def status(self) -> dict[str, Any]:
         """What is running, what is instrumented, what is not and why. JSON-ready, no secrets."""
-        machinery = self._machinery.describe()
+        machinery: dict[str, Any] = {"notes": ["the rest could not be found out, see the log"]}
+        with _guarded:
+            machinery = self._machinery.describe()
         notes = [*machinery.pop("notes"), *([self._state.problem] if self._state.problem else [])]
         return {
             "running": self.running,
@@ -152,7 +174,9 @@ class Telemetry:
         """Deliver what is pending. True only if all of it arrived within `timeout_s` seconds."""
         if not self.running:
             return self._all_arrived
-        return self._machinery.flush(timeout_s)
+        with _guarded:
+            return self._machinery.flush(timeout_s)
+        return False
 
     def shutdown(self, timeout_s: float = 5.0) -> bool:
         """Deliver what is pending and stop, within `timeout_s` seconds whatever is broken behind it.
@@ -167,7 +191,7 @@ class Telemetry:
             return self._all_arrived
         self.running = self._all_arrived = False
         try:
-            with quiet("lifecycle"):
+            with _guarded:
                 self._all_arrived = self._machinery.close(timeout_s)
         finally:
             self._ended.set()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from otel_genapp.config import Settings
 from otel_genapp.errors import ConfigError
 from otel_genapp.serve.auth import Gate
 from otel_genapp.serve.handlers import Reading
-
-OWN_PATHS = ("/prometheus", "/events/metrics")
-"""Requests to these make no spans once they are mounted."""
 
 
 def framework_of(app: Any) -> str:
@@ -25,14 +23,16 @@ def framework_of(app: Any) -> str:
         kind = getattr(sys.modules.get(name), attribute, None)
         if isinstance(kind, type) and isinstance(app, kind):
             return name
+    if isinstance(app, str):
+        raise ConfigError(f"app must be an application, got {app!r}; the name is the first argument")
     raise ConfigError(
         f"app must be a FastAPI or Flask application, got {type(app).__module__}.{type(app).__qualname__}"
     )
 
 
-def prepare(app: Any) -> None:
+def prepare(app: Any, framework: str) -> None:
     """Make the app's requests spans before the first of them."""
-    capture: Any = importlib.import_module(f"otel_genapp.capture.{framework_of(app)}")
+    capture: Any = importlib.import_module(f"otel_genapp.capture.{framework}")
     capture.prepare(app)
 
 
@@ -41,3 +41,9 @@ def mount(app: Any, reading: Reading, *, gate: Gate, settings: Settings) -> dict
     serve: Any = importlib.import_module(f"otel_genapp.serve.{framework_of(app)}")
     outcome: dict[str, str] = serve.mount(app, reading, gate=gate, settings=settings)
     return outcome
+
+
+def own_paths(outcome: Mapping[str, str]) -> set[str]:
+    """The paths of ours that were mounted, whose requests make no spans."""
+    paths = {route.partition(" ")[2] for route, state in outcome.items() if state == "mounted"}
+    return {path for path in paths if "{" not in path}

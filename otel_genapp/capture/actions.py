@@ -16,7 +16,7 @@ from opentelemetry.context import Context, attach
 
 from otel_genapp import hub, semconv
 from otel_genapp.capture.finalizers import measure
-from otel_genapp.context import failure_scope, first_report, leave
+from otel_genapp.context import failure_scope, first_report, forget_failures, leave
 from otel_genapp.quiet import quiet
 
 P = ParamSpec("P")
@@ -88,6 +88,7 @@ class action_tracking:  # noqa: N801 - reads as a statement: `with action_tracki
         with _guarded:
             _record(self._name, elapsed_s, tracker=self.tracker, error=error)
             if self._token is not None and self._context is not None:
+                forget_failures(self._context)
                 leave(self._token, self._context)
 
     async def __aenter__(self) -> Tracker:
@@ -102,30 +103,41 @@ class action_tracking:  # noqa: N801 - reads as a statement: `with action_tracki
         self.__exit__(kind, error, trace)
 
 
-def action_tracking_decorator(name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def action_tracking_decorator(name: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Track every call of a function, coroutine function, generator or async generator.
 
-    `name` is the action's name, the function's own by default. A generator is tracked from its
-    first step to its end; closing it early counts as `fail`. The action's series exist from
-    decoration on with 0.
+    `name` is the action's name, the function's own by default; static and class methods are
+    tracked on either side of their own decorator. A generator is tracked from its first step to
+    its end; closing it early counts as `fail`. The action's series exist from decoration on with 0.
     """
+    if callable(name):  # used bare, without a call
+        bare: Callable[[Callable[P, R]], Callable[P, R]] = _decorated(name, name.__name__)
+        return bare
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         action = name if name is not None else getattr(function, "__name__", "unknown")
-        with _guarded:
-            hub.announce_action(action)
-        wrap: Callable[[Any, str], Any]
-        if inspect.isasyncgenfunction(function):
-            wrap = _wrap_async_generator
-        elif inspect.isgeneratorfunction(function):
-            wrap = _wrap_generator
-        elif inspect.iscoroutinefunction(function):
-            wrap = _wrap_coroutine
-        else:
-            wrap = _wrap_function
-        return cast("Callable[P, R]", functools.wraps(function)(wrap(function, action)))
+        return cast("Callable[P, R]", _decorated(function, action))
 
     return decorate
+
+
+def _decorated(function: Any, action: str) -> Any:
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(_decorated(function.__func__, action))
+    with _guarded:
+        hub.announce_action(action)
+    # Of an object that can be called, its method says what kind of function it is.
+    called = function if inspect.isroutine(function) else type(function).__call__
+    wrap: Callable[[Any, str], Any]
+    if inspect.isasyncgenfunction(called):
+        wrap = _wrap_async_generator
+    elif inspect.isgeneratorfunction(called):
+        wrap = _wrap_generator
+    elif inspect.iscoroutinefunction(called):
+        wrap = _wrap_coroutine
+    else:
+        wrap = _wrap_function
+    return functools.wraps(function)(wrap(function, action))
 
 
 def action_suffix_problem(name: str) -> str | None:

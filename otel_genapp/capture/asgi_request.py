@@ -19,7 +19,7 @@ from otel_genapp.capture.server_request import (
     serving,
     starting_context,
 )
-from otel_genapp.context import accepted_id, leave
+from otel_genapp.context import accepted_id, forget_failures, leave
 from otel_genapp.hub import Hub
 
 Scope = MutableMapping[str, Any]
@@ -109,6 +109,7 @@ class AsgiRequest(ServerRequest):
                 self.scope.pop(NATIVE, None)
             if self._span is not None:
                 self._span.release()
+            forget_failures(self._entry)
             if self._abandoned:  # closed by the garbage collector, in whatever context that ran
                 leave(self._token, self._entry)
                 return

@@ -233,7 +233,7 @@ class _CountedBody:
 
     def __next__(self) -> bytes:
         request = self._request
-        token = attach(self._context)
+        token = _attached(self._context)
         try:
             if self._iterator is None:
                 self._iterator = iter(self._body)
@@ -245,7 +245,7 @@ class _CountedBody:
             request.fail(error)
             raise
         finally:
-            detach(token)
+            _detach(token)
         with guarded:
             request.response_bytes += len(chunk)
         return chunk
@@ -254,15 +254,27 @@ class _CountedBody:
         self._request.close()
         close = getattr(self._body, "close", None)
         if close is not None:
-            token = attach(self._context)
+            token = _attached(self._context)
             try:
                 close()
             finally:
-                detach(token)
+                _detach(token)
 
     def __del__(self) -> None:
         with guarded:
             self._request.close()
+
+
+def _attached(context: Context) -> Token[Context] | None:
+    with guarded:
+        return attach(context)
+    return None
+
+
+def _detach(token: Token[Context] | None) -> None:
+    with guarded:
+        if token is not None:
+            detach(token)
 
 
 class _CountedInput:

@@ -103,11 +103,14 @@ def _sending(
     request: Any, installation: Installation, *, flavour: _Flavour, streams: _Streams
 ) -> _TransportCall | None:
     running = hub.active
-    if running is None or not installation.live or not is_instrumentation_enabled():
+    if running is None or not installation.live:
         return None
-    if installation.spans_pending:
-        installation.settle_spans()
-    return _TransportCall(running, request, flavour=flavour, streams=streams)
+    with _guarded:
+        if is_instrumentation_enabled():
+            if installation.spans_pending:
+                installation.settle_spans()
+            return _TransportCall(running, request, flavour=flavour, streams=streams)
+    return None
 
 
 class _TransportCall(Sending):

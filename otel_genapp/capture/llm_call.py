@@ -10,56 +10,28 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextvars import Token
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
 from opentelemetry.trace import Span
 
 from otel_genapp import hub, semconv
-from otel_genapp.capture.llm_span import LLMOutcome, LLMSpan, clean_count
+from otel_genapp.capture.llm_nesting import INFERENCE_CONTEXT_KEY, fill, inference_data, publish
+from otel_genapp.capture.llm_span import LLMOutcome, LLMSpan
 from otel_genapp.context import bind, bound_in, clean_id, first_report, leave
 from otel_genapp.quiet import quiet
+from otel_genapp.records import whole_tokens
 
 T = TypeVar("T")
 
-INFERENCE_CONTEXT_KEY = "opentelemetry.genai.client.inference.context"
-"""opentelemetry-util-genai's `CLIENT_INFERENCE_CONTEXT_KEY`, a plain string by its protocol."""
-
 _MARK: Final = create_key("otel_genapp.llm_call")
 _guarded = quiet("capture")
-
-# Field of util-genai's InferenceData -> field of LLMOutcome.
-_SHARED = (
-    ("usage_input_tokens", "input_tokens"),
-    ("usage_output_tokens", "output_tokens"),
-    ("usage_cache_read_input_tokens", "cache_read_tokens"),
-    ("usage_cache_write_input_tokens", "cache_write_tokens"),
-    ("usage_reasoning_output_tokens", "reasoning_tokens"),
-    ("response_model", "response_model"),
-    ("response_id", "response_id"),
-    ("response_time_to_first_chunk", "first_token_s"),
-)
-
-
-@dataclass(slots=True)
-class _OwnInferenceData:
-    """What nested calls of ours fill where util-genai, whose type it would be, is not installed."""
-
-    usage_input_tokens: int | None = None
-    usage_output_tokens: int | None = None
-    usage_cache_read_input_tokens: int | None = None
-    usage_cache_write_input_tokens: int | None = None
-    usage_reasoning_output_tokens: int | None = None
-    response_model: str | None = None
-    response_id: str | None = None
-    response_time_to_first_chunk: float | None = None
-    response_finish_reasons: list[str] | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -92,7 +64,8 @@ class Call:
     ) -> None:
         """Tokens the provider reported. `input` includes the cached ones, `output` the reasoning.
 
-        None and what is no count (negative, fractional, over 1e9) stay unknown.
+        None stays unknown, and so does what is no count (negative, fractional, over 1e9), which
+        `genapp_telemetry_dropped_total{what="usage"}` shows.
         """
         with _guarded:
             outcome = self._outcome
@@ -103,9 +76,11 @@ class Call:
                 ("cache_write_tokens", cache_write),
                 ("reasoning_tokens", reasoning),
             ):
-                count = clean_count(value)
+                count = whole_tokens(value)
                 if count is not None:
                     setattr(outcome, name, count)
+                elif value is not None:
+                    _count_invalid()
 
     def tools(self, *names: str) -> None:
         """Tools the model asked for, each time it asked."""
@@ -131,7 +106,11 @@ class Call:
     def cost(self, usd: float) -> None:
         """What the call cost, in US dollars, where the application knows it."""
         with _guarded:
-            self._outcome.cost_usd = float(usd)
+            dollars = float(usd)
+            if math.isfinite(dollars) and dollars >= 0:
+                self._outcome.cost_usd = dollars
+            else:
+                _count_invalid()
 
     def first_token(self) -> None:
         """The first chunk of a streamed answer is here."""
@@ -143,17 +122,38 @@ class Call:
         """Count the call as failed although the block ends without an exception."""
         self._status = (semconv.FAIL, error_type)
 
-    def chunks(self, stream: Iterable[T]) -> Iterator[T]:
-        """The chunks of `stream`, unchanged; marks the first one's time."""
-        for chunk in stream:
-            self.first_token()
+    def chunks(self, stream: Iterable[T] | AsyncIterable[T]) -> _Chunks[T]:
+        """The chunks of a stream, unchanged; marks the first one's time.
+
+        Go through it with `for` or `async for`, as through the stream itself.
+        """
+        return _Chunks(self, stream)
+
+
+class _Chunks(Generic[T]):
+    """A stream on its way to the application."""
+
+    __slots__ = ("_call", "_stream")
+
+    def __init__(self, call: Call, stream: Iterable[T] | AsyncIterable[T]) -> None:
+        self._call = call
+        self._stream: Any = stream
+
+    def __iter__(self) -> Iterator[T]:
+        for chunk in self._stream:
+            self._call.first_token()
             yield chunk
 
-    async def achunks(self, stream: AsyncIterable[T]) -> AsyncIterator[T]:
-        """The chunks of an asynchronous `stream`, unchanged; marks the first one's time."""
-        async for chunk in stream:
-            self.first_token()
+    async def __aiter__(self) -> AsyncIterator[T]:
+        async for chunk in self._stream:
+            self._call.first_token()
             yield chunk
+
+
+def _count_invalid() -> None:
+    running = hub.active
+    if running is not None:
+        running.families.telemetry_dropped.record(1, ("usage", "invalid_value"))
 
 
 class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", provider="openai") as call:`
@@ -257,7 +257,7 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
             context=context,
         )
         self._mark = _Mark(self._span.span, before)
-        self._data = _inference_data()()
+        self._data = inference_data()()
         context = trace.set_span_in_context(self._span.span, context)
         context = set_value(_MARK, self._mark, context)
         self._context = set_value(INFERENCE_CONTEXT_KEY, self._data, context)
@@ -269,9 +269,9 @@ class llm_call:  # noqa: N801 - reads as a statement: `with llm_call("gpt-5", pr
             return
         if self._span is None:
             if self._outer is not None:
-                _publish(call._outcome, self._outer)  # noqa: SLF001 - the two halves of one call
+                publish(call._outcome, self._outer)  # noqa: SLF001 - the two halves of one call
             return
-        _fill(call._outcome, self._data)  # noqa: SLF001
+        fill(call._outcome, self._data)  # noqa: SLF001
         status, error_type = call._status  # noqa: SLF001
         if error is not None:
             status = semconv.FAIL if isinstance(error, Exception) else semconv.CANCELLED
@@ -299,37 +299,10 @@ def _error_type(error: BaseException) -> str:
     return str(status) if isinstance(status, int) else type(error).__qualname__
 
 
-def _publish(outcome: LLMOutcome, data: Any) -> None:
-    """Hand what a nested call knows to the outer one, as util-genai's suppressed calls do."""
-    for theirs, ours in _SHARED:
-        value = getattr(outcome, ours)
-        if value is not None:
-            setattr(data, theirs, value)
-    if outcome.finish_reasons:
-        data.response_finish_reasons = list(outcome.finish_reasons)
-    attributes = getattr(data, "attributes", None)
-    if not isinstance(attributes, dict):
-        return
-    if outcome.tool_names:
-        attributes[semconv.TOOL_NAMES] = tuple(outcome.tool_names)
-        attributes[semconv.TOOL_CALL_COUNT] = len(outcome.tool_names)
-    if outcome.cost_usd is not None:
-        attributes[semconv.COST_USD] = outcome.cost_usd
-
-
-def _fill(outcome: LLMOutcome, data: Any) -> None:
-    """Take what nested calls published, where this call's own block did not say it."""
-    for theirs, ours in _SHARED:
-        if getattr(outcome, ours) is None:
-            setattr(outcome, ours, getattr(data, theirs, None))
-    if not outcome.finish_reasons:
-        outcome.finish_reasons = tuple(getattr(data, "response_finish_reasons", None) or ())
-    attributes = getattr(data, "attributes", None) or {}
-    names = attributes.get(semconv.TOOL_NAMES)
-    if not outcome.tool_names and names:
-        outcome.tool_names.extend(names)
-    if outcome.cost_usd is None:
-        outcome.cost_usd = attributes.get(semconv.COST_USD)
+def load() -> None:
+    """Import what the first call needs: forked while a thread does, a child waits for that import for ever."""
+    _conversation()
+    inference_data()
 
 
 @functools.cache
@@ -340,14 +313,3 @@ def _conversation() -> Any:
     with _guarded:
         return importlib.import_module("opentelemetry.util.genai._conversation_context")
     return None
-
-
-@functools.cache
-def _inference_data() -> Callable[[], Any]:
-    """util-genai's own type where it is installed: its nested calls look for exactly that."""
-    if importlib.util.find_spec("opentelemetry.util.genai") is not None:
-        with _guarded:
-            from opentelemetry.util.genai.invocation import InferenceData
-
-            return InferenceData
-    return _OwnInferenceData

@@ -6,7 +6,6 @@ needed to decide on sampling is there at the start, the rest is set at the end i
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -102,18 +101,3 @@ class LLMSpan:
         self.span.set_attributes(attributes)
         self.span.end()
         return True
-
-
-def clean_count(value: object) -> int | None:
-    """A token count an application gave: a whole number from 0 to 1e9, or None."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, float):
-        if not math.isfinite(value) or not value.is_integer():
-            return None
-        value = int(value)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
-        value = int(value)
-    if isinstance(value, int) and 0 <= value <= 1_000_000_000:
-        return value
-    return None

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import random
-import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import perf_counter
@@ -36,8 +35,6 @@ MARK: Final = "otel_genapp.request"
 METHODS: Final = frozenset(semconv.HTTP_METHODS)
 
 guarded: Final = quiet("capture")
-
-_preparing = threading.Lock()
 
 serving: ContextVar[ServerRequest | None] = ContextVar("otel_genapp.serving", default=None)
 """The request being served here; finished, it is one that leaked from an earlier request."""
@@ -172,7 +169,7 @@ def prepare_once(running: Hub, app: object, *, steps: Callable[[], None]) -> Non
     Requests that come meanwhile wait: `app` is known as prepared only afterwards.
     """
     key = id(app)
-    with _preparing:
+    with running.preparing:
         if key in running.prepared:
             return
         try:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from otel_genapp.cli import demo
 from otel_genapp.errors import GenappError
+from otel_genapp.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="otel-genapp", description="Traces, metrics and exact per-session LLM usage of gen apps."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_command(commands)
     given = parser.parse_args(arguments)

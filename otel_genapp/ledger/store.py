@@ -26,6 +26,8 @@ class Totals:
     overall: Rollup
     by_model: Mapping[tuple[str, str], Rollup] = field(default_factory=dict)
     """Keyed by (provider, model)."""
+    without_session: Rollup = field(default_factory=Rollup)
+    """The part of `overall` that belongs to no session."""
 
 
 class Store(Protocol):

@@ -20,6 +20,8 @@ MODELS_KEPT = 500
 _MINUTE_NS = 60_000_000_000
 
 Model = tuple[str, str]
+Cell = tuple[str, str, bool]
+"""Provider, model, and whether the calls belong to a session."""
 
 
 class MemoryStore:
@@ -66,8 +68,9 @@ class MemoryStore:
 
     def clear(self, session_id: str) -> bool:
         with self._lock:
-            if session_id == semconv.NO_SESSION and self._without_session.sums.calls:
-                self._without_session = SessionRollup(semconv.NO_SESSION)
+            without = self._without_session
+            if session_id == without.session_id and without.sums.calls:
+                self._forget_without_session()
                 return True
             self._touched.pop(session_id, None)
             return self._sessions.pop(session_id, None) is not None
@@ -75,14 +78,16 @@ class MemoryStore:
     def totals(self, *, from_ns: int | None = None, to_ns: int | None = None) -> Totals:
         with self._lock:
             if from_ns is None and to_ns is None:
-                return copy.deepcopy(Totals(self._overall, self._by_model))
-            overall = Rollup()
+                return copy.deepcopy(Totals(self._overall, self._by_model, self._without_total))
+            overall, without = Rollup(), Rollup()
             by_model: dict[Model, Rollup] = {}
             for models in self._minutes_between(from_ns, to_ns):
-                for model, sums in models.items():
+                for (*model, bound), sums in models.items():
                     overall.merge(sums)
-                    by_model.setdefault(model, Rollup()).merge(sums)
-            return Totals(overall, by_model)
+                    by_model.setdefault((model[0], model[1]), Rollup()).merge(sums)
+                    if not bound:
+                        without.merge(sums)
+            return Totals(overall, by_model, without)
 
     def active_sessions(self, *, since_ns: int) -> int:
         with self._lock:
@@ -96,15 +101,19 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._empty()
 
+    def _forget_without_session(self) -> None:
+        self._without_session = SessionRollup(semconv.NO_SESSION)
+
     def _empty(self) -> None:
         self._sessions: OrderedDict[str, SessionRollup] = OrderedDict()
-        self._without_session: SessionRollup = SessionRollup(semconv.NO_SESSION)
+        self._forget_without_session()
+        self._without_total = Rollup()
         self._touched: dict[str, int] = {}
         self._touches = 0
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._overall = Rollup()
         self._by_model: dict[Model, Rollup] = {}
-        self._minutes: OrderedDict[int, dict[Model, Rollup]] = OrderedDict()
+        self._minutes: OrderedDict[int, dict[Cell, Rollup]] = OrderedDict()
         self._cells = 0
 
     def _apply(self, record: Record) -> bool:
@@ -116,8 +125,9 @@ class MemoryStore:
         self._overall.add(record)
         self._by_model.setdefault(model, Rollup()).add(record)
         at_ns = record.ended_at_ns if isinstance(record, LLMCall) else record.at_ns
-        self._cell(at_ns // _MINUTE_NS, model).add(record)
+        self._cell(at_ns // _MINUTE_NS, (*model, record.session_id is not None)).add(record)
         if record.session_id is None:
+            self._without_total.add(record)
             self._without_session.add(record)
         else:
             self._session(record.session_id).add(record)
@@ -133,17 +143,17 @@ class MemoryStore:
             self._seen.popitem(last=False)
         return True
 
-    def _cell(self, minute: int, model: Model) -> Rollup:
+    def _cell(self, minute: int, key: Cell) -> Rollup:
         models = self._minutes.setdefault(minute, {})
-        sums = models.get(model)
+        sums = models.get(key)
         if sums is None:
-            sums = models[model] = Rollup()
+            sums = models[key] = Rollup()
             self._cells += 1
             while len(self._minutes) > MINUTES_KEPT or self._cells > CELLS_KEPT:
                 self._cells -= len(self._minutes.popitem(last=False)[1])
         return sums
 
-    def _minutes_between(self, from_ns: int | None, to_ns: int | None) -> Iterator[dict[Model, Rollup]]:
+    def _minutes_between(self, from_ns: int | None, to_ns: int | None) -> Iterator[dict[Cell, Rollup]]:
         # Rounded up at both ends: a minute belongs to where it starts.
         first = None if from_ns is None else -(-from_ns // _MINUTE_NS)
         end = None if to_ns is None else -(-to_ns // _MINUTE_NS)

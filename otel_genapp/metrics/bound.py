@@ -17,6 +17,9 @@ from opentelemetry.context import Context, get_current
 
 Record = Callable[[float, Context | None], None]
 
+NO_EXEMPLAR = Context()
+"""Recorded with this context, a value gives no exemplar, and the filter is not even asked."""
+
 
 class _Plain:
     """The part of the SDK's `Measurement` that aggregations read when no exemplar is wanted."""
@@ -37,23 +40,6 @@ class _Sample:
         self.time_unix_nano = time_ns()
         self.attributes = attributes
         self.context = context
-
-
-class _ExemplarChoice:
-    """The SDK's exemplar filter, asked once for each context in a row: it looks at nothing else."""
-
-    __slots__ = ("_ask", "_last")
-
-    def __init__(self, ask: Callable[..., bool]) -> None:
-        self._ask = ask
-        self._last: tuple[Context | None, bool] = (None, False)
-
-    def __call__(self, value: float, attributes: Mapping[str, str], context: Context) -> bool:
-        known, answer = self._last
-        if known is not context:
-            answer = self._ask(value, 0, attributes, context)
-            self._last = (context, answer)
-        return answer
 
 
 def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
@@ -79,7 +65,7 @@ def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
                 kept = {name: value for name, value in attributes.items() if keys is None or name in keys}
                 aggregation = match._attributes_aggregation[_hash_attributes(kept)]  # noqa: SLF001
                 feeds.append(aggregation.aggregate)
-        wants_exemplar = _ExemplarChoice(consumer._sdk_config.exemplar_filter.should_sample)  # noqa: SLF001
+        wants_exemplar = consumer._sdk_config.exemplar_filter.should_sample  # noqa: SLF001
     except (AttributeError, ImportError, KeyError, TypeError):
         return None
     if len(feeds) == 1:
@@ -88,12 +74,12 @@ def bind(instrument: Any, attributes: Mapping[str, str]) -> Record | None:
 
 
 def _one(
-    feed: Callable[[Any, bool], None], wants_exemplar: _ExemplarChoice, *, attributes: Mapping[str, str]
+    feed: Callable[[Any, bool], None], wants_exemplar: Callable[..., bool], *, attributes: Mapping[str, str]
 ) -> Record:
     def record(value: float, context: Context | None) -> None:
         if context is None:
             context = get_current()
-        if wants_exemplar(value, attributes, context):
+        if context is not NO_EXEMPLAR and wants_exemplar(value, 0, attributes, context):
             feed(_Sample(value, attributes=attributes, context=context), True)
         else:
             feed(_Plain(value), False)
@@ -103,14 +89,14 @@ def _one(
 
 def _several(
     feeds: tuple[Callable[[Any, bool], None], ...],
-    wants_exemplar: _ExemplarChoice,
+    wants_exemplar: Callable[..., bool],
     *,
     attributes: Mapping[str, str],
 ) -> Record:
     def record(value: float, context: Context | None) -> None:
         if context is None:
             context = get_current()
-        exemplar = wants_exemplar(value, attributes, context)
+        exemplar = context is not NO_EXEMPLAR and wants_exemplar(value, 0, attributes, context)
         sample = _Sample(value, attributes=attributes, context=context) if exemplar else _Plain(value)
         for feed in feeds:
             feed(sample, exemplar)

@@ -7,11 +7,13 @@ recording is bound to the SDK's aggregations.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from threading import get_ident
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, Meter
 
-from otel_genapp import semconv
+from otel_genapp import hub, semconv
 from otel_genapp.metrics.bound import Record, bind
 from otel_genapp.metrics.labels import LabelGuard
 from otel_genapp.quiet import quiet
@@ -58,6 +60,11 @@ class MeasuredFamily:
         `context` gives the exemplar its trace; the current one when None.
         """
         with _guarded:
+            running = hub.active
+            if running is not None and running.collecting_thread == get_ident():
+                # A finalizer: this thread may hold the very lock that recording needs.
+                running.put_off.append(partial(self.record, value, labels, context))
+                return
             if not 0 <= value <= _VALUE_LIMIT:
                 self._on_drop()
                 return

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from threading import get_ident
+
 from opentelemetry.context import Context
 
-from otel_genapp.metrics.bound import Record
+from otel_genapp import hub
+from otel_genapp.metrics.bound import NO_EXEMPLAR, Record
 from otel_genapp.metrics.family import MeasuredFamily
 from otel_genapp.quiet import quiet
 
 _guarded = quiet("metrics")
-# The duration leads from a slow bucket to its trace; the same link on the other families would
-# cost as much as recording them.
-_NO_EXEMPLAR = Context()
-
 Labels = tuple[str, str, str, str]
 _Cells = tuple[Record, Record, Record, Record]
 
@@ -44,15 +43,18 @@ class HttpFamilies:
         """
         with _guarded:
             cells = self._cells.get(labels)
-            if cells is None:
+            running = hub.active
+            if cells is None or (running is not None and running.collecting_thread == get_ident()):
                 self._record_each(labels, seconds, sizes=(request_bytes, response_bytes), context=context)
                 return
             count, duration, request, response = cells
-            count(1, _NO_EXEMPLAR)
+            # The duration leads from a slow bucket to its trace; the same link on the other
+            # families would cost as much as recording them.
+            count(1, NO_EXEMPLAR)
             duration(seconds, context)
-            request(request_bytes, _NO_EXEMPLAR)
+            request(request_bytes, NO_EXEMPLAR)
             if response_bytes is not None:
-                response(response_bytes, _NO_EXEMPLAR)
+                response(response_bytes, NO_EXEMPLAR)
 
     def forget(self) -> None:
         """Drop what was resolved; for the child of a fork."""
@@ -69,11 +71,11 @@ class HttpFamilies:
         method, status, resource, app_type = labels
         request_labels = (resource, status, method, "request", app_type)
         response_labels = (resource, status, method, "response", app_type)
-        self._requests.record(1, labels, _NO_EXEMPLAR)
+        self._requests.record(1, labels, NO_EXEMPLAR)
         self._duration.record(seconds, labels, context)
-        self._size.record(sizes[0], request_labels, _NO_EXEMPLAR)
+        self._size.record(sizes[0], request_labels, NO_EXEMPLAR)
         if sizes[1] is not None:
-            self._size.record(sizes[1], response_labels, _NO_EXEMPLAR)
+            self._size.record(sizes[1], response_labels, NO_EXEMPLAR)
         cells = (
             self._requests.bound_cell(labels),
             self._duration.bound_cell(labels),

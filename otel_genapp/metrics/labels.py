@@ -28,7 +28,8 @@ class LabelGuard:
         self._series_limit = series_limit
         self._seen: list[set[str]] = [set() for _ in metric.labels]
         self._series: set[tuple[str, ...]] = set()
-        self._lock = threading.Lock()
+        # Reentrant: a finalizer may record while this thread is in here.
+        self._lock = threading.RLock()
 
     def admit(self, labels: tuple[object, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The label set to count under, and the names of the labels that were folded.
@@ -60,7 +61,7 @@ class LabelGuard:
 
     def restart_in_child(self) -> None:
         """A lock nobody holds; the budgets are kept. For the child of a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _fits(self, position: int, value: str) -> bool:
         seen = self._seen[position]

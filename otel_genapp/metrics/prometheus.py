@@ -45,11 +45,13 @@ def negotiate(accept: str) -> bool:
 class _Series:
     """The text of one series that never changes: its lines without their values."""
 
-    __slots__ = ("attributes", "lines")
+    __slots__ = ("attributes", "exemplars", "lines")
 
     def __init__(self, attributes: Mapping[str, Any], lines: tuple[str, ...]) -> None:
         self.attributes = attributes
         self.lines = lines
+        self.exemplars: dict[int, Any] = {}
+        """The last exemplar of each line: the SDK forgets them with every collection, whoever asked."""
 
 
 class GenappPrometheusReader(PrometheusMetricReader):
@@ -79,8 +81,9 @@ class GenappPrometheusReader(PrometheusMetricReader):
         return own + system
 
     def reset_lock(self) -> None:
-        """Give the child of a fork a lock nobody holds."""
+        """Give the child of a fork locks nobody holds."""
         self._scrape = threading.Lock()
+        self._registry._lock = threading.Lock()  # noqa: SLF001 - as much ours as the registry
         self._series = {}
 
     def _receive_metrics(
@@ -134,8 +137,10 @@ class GenappPrometheusReader(PrometheusMetricReader):
                 series = self._describe(metric, attributes)
             value = point.value
             text = str(value) if type(value) is int else _number(value)
-            if openmetrics and point.exemplars and metric.kind == "counter":
-                yield f"{series.lines[0]}{text}{_exemplar(point.exemplars[-1])}\n"
+            if point.exemplars:
+                series.exemplars[0] = point.exemplars[-1]
+            if openmetrics and series.exemplars and metric.kind == "counter":
+                yield f"{series.lines[0]}{text}{_exemplar(series.exemplars[0])}\n"
             else:
                 yield f"{series.lines[0]}{text}\n"
 
@@ -151,7 +156,9 @@ class GenappPrometheusReader(PrometheusMetricReader):
             series = known.get(id(attributes))
             if series is None or series.attributes is not attributes:
                 series = self._describe(metric, attributes)
-            exemplars = _by_bucket(point) if openmetrics and point.exemplars else {}
+            if point.exemplars:
+                series.exemplars.update(_by_bucket(point))
+            exemplars = series.exemplars if openmetrics else {}
             total = 0
             lines = []
             for position, count in enumerate(point.bucket_counts):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 
 from otel_genapp.pipeline.dialects import Facts, SpanClass
 from otel_genapp.records import Usage
@@ -34,7 +35,7 @@ class Call:
     held: list[int | None] = field(default_factory=lambda: [None] * len(_FIELDS))
     """Tokens of nested spans that ended before the outermost one."""
     inner: Facts | None = None
-    """Facts of the last nested span, to fill what the outermost one does not say."""
+    """What the nested spans say together, to fill what the outermost one does not."""
 
 
 class Node:
@@ -84,6 +85,9 @@ class Tree:
         self._grace_s = grace_s
         # Re-entrant: a garbage collection in here may close a generator that ends a span.
         self._lock = threading.RLock()
+
+        self.on_abandon: Callable[[int], None] = lambda _: None
+        """Told of a span that has to go although it never ended."""
 
     def __contains__(self, span_id: int) -> bool:
         return span_id in self._nodes
@@ -163,7 +167,7 @@ class Tree:
         for position, (own, new) in enumerate(zip(reported, added, strict=True)):
             if own is not None:
                 call.held[position] = (call.held[position] or 0) + new
-        call.inner = facts
+        call.inner = facts if call.inner is None else _joined(call.inner, facts)
         return Contribution(Usage(), is_request=False, call=call, seq=0)
 
     def _settle_class(self, node: Node, new_id: str) -> None:
@@ -197,7 +201,19 @@ class Tree:
         while self._ended and (len(self._nodes) > self._node_limit or self._ended[0][0] <= expired_s):
             self._nodes.pop(self._ended.popleft()[1], None)
         while len(self._nodes) > self._node_limit:
-            self._nodes.popitem(last=False)
+            span_id, node = self._nodes.popitem(last=False)
+            if node.ended_s is None:
+                self.on_abandon(span_id)
+
+
+def _joined(earlier: Facts, later: Facts) -> Facts:
+    """Two nested calls of one: costs and tools add up, of the rest the later word counts."""
+    costs = [facts.cost_nano_usd for facts in (earlier, later) if facts.cost_nano_usd is not None]
+    said = {field.name: getattr(later, field.name) or getattr(earlier, field.name) for field in fields(Facts)}
+    said["cost_nano_usd"] = sum(costs) if costs else None
+    said["tool_calls"] = earlier.tool_calls + later.tool_calls
+    said["tool_names"] = earlier.tool_names + later.tool_names
+    return Facts(**said)
 
 
 def _ancestors(node: Node) -> list[Node]:

@@ -6,7 +6,6 @@ OpenTelemetry GenAI conventions (current names first, then the names they replac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from otel_genapp import semconv
 from otel_genapp.context import clean_id
-from otel_genapp.records import Usage
+from otel_genapp.records import Usage, whole_tokens
 
 SpanClass = Literal["llm", "agent"]
 
@@ -54,7 +53,6 @@ _SCOPES = (
 )  # fmt: skip
 """Instrumentation scopes that may name the kind of a span after its start."""
 
-TOKEN_LIMIT = 1_000_000_000
 _DOLLAR_LIMIT = 1e6
 _SECONDS_LIMIT = 1e9
 _TEXTS_LIMIT = 128
@@ -134,12 +132,6 @@ def read(attributes: Mapping[str, Any]) -> Facts:
     )
 
 
-def whole_tokens(value: object) -> int | None:
-    """`value` as a token count from 0 to 1e9, or None: never a guess, never an exception."""
-    found = _whole(value)
-    return found if found is not None and found <= TOKEN_LIMIT else None
-
-
 def _usage(attributes: Mapping[str, Any]) -> tuple[Usage, int]:
     found: dict[str, int | None] = {}
     invalid = 0
@@ -159,18 +151,6 @@ def _usage(attributes: Mapping[str, Any]) -> tuple[Usage, int]:
         # An instrumentation that reports the input without its cached part.
         found["input"] += cached
     return Usage(**found), invalid
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int):
-        return value if value >= 0 else None
-    if isinstance(value, float):
-        return int(value) if math.isfinite(value) and value >= 0 and value.is_integer() else None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
-        return int(value)
-    return None
 
 
 def _milliseconds(seconds: object) -> float | None:

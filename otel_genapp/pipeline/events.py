@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_genapp import semconv
+from otel_genapp.context import start_in_no_context
 from otel_genapp.quiet import quiet
 from otel_genapp.records import LLMCall
 
@@ -89,7 +90,7 @@ class EventBus:
                     self._thread = threading.Thread(
                         target=self._deliver, name="otel-genapp-events", daemon=True
                     )
-                    self._thread.start()
+                    start_in_no_context(self._thread)
                 self._waiting.notify_all()
         if full:
             self._count("dropped", "queue_full")
@@ -116,6 +117,13 @@ class EventBus:
             self._closed = True
             self._waiting.notify_all()
 
+    def abandon(self) -> None:
+        """Count what is still queued as lost."""
+        with self._waiting:
+            left, self._queue = len(self._queue), deque()
+        for _ in range(left):
+            self._count("dropped", "shutdown")
+
     def reset(self) -> None:
         """Start over with no thread and nothing queued; for the child of a fork."""
         self._queue = deque()
@@ -131,10 +139,12 @@ class EventBus:
                     return
                 event = self._queue.popleft()
                 self._delivering = True
-            self._hand_out(event)
-            with self._waiting:
-                self._delivering = False
-                self._waiting.notify_all()
+            try:
+                self._hand_out(event)
+            finally:
+                with self._waiting:
+                    self._delivering = False
+                    self._waiting.notify_all()
 
     def _hand_out(self, event: Event) -> None:
         failed = False

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from opentelemetry.context import Context
 
+from otel_genapp.context import start_in_no_context
 from otel_genapp.quiet import quiet
 from otel_genapp.records import Record
 
@@ -39,7 +40,7 @@ class Folds:
         self._folding = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._closing = threading.Event()
 
     def __len__(self) -> int:
@@ -80,7 +81,7 @@ class Folds:
         self._queue = deque()
         self._next = threading.Lock()
         self._folding = threading.Lock()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = None
@@ -89,7 +90,7 @@ class Folds:
         with self._starting:
             if self._thread is None and not self._closing.is_set():
                 thread = threading.Thread(target=self._run, name="otel-genapp-folds", daemon=True)
-                thread.start()
+                start_in_no_context(thread)
                 self._thread = thread
 
     def _run(self) -> None:

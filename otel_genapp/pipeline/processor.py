@@ -57,6 +57,7 @@ class GenappSpanProcessor(SpanProcessor):
         self._ids = itertools.count()
         self._prefix = os.urandom(6).hex()
         self._open: set[int] = set()
+        tree.on_abandon = self._abandon
 
     @property
     def in_flight(self) -> int:
@@ -76,6 +77,11 @@ class GenappSpanProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return True
+
+    def abandon_all(self) -> None:
+        """Count the calls still open as lost: nobody will hear how they ended."""
+        for span_id in tuple(self._open):
+            self._abandon(span_id)
 
     def reset(self) -> None:
         """Forget the parent's open spans; for the child of a fork."""
@@ -157,7 +163,10 @@ class GenappSpanProcessor(SpanProcessor):
             response_model=_clean(facts.response_model or inner.response_model),
             operation=_clean(facts.operation or inner.operation) or "chat",
             usage=found.usage,
-            first_token_ms=facts.first_token_ms if facts.first_token_ms is not None else inner.first_token_ms,
+            first_token_ms=_no_later(
+                facts.first_token_ms if facts.first_token_ms is not None else inner.first_token_ms,
+                duration_ms,
+            ),
             tool_calls=facts.tool_calls or inner.tool_calls,
             tool_names=_clean_all(facts.tool_names or inner.tool_names),
             finish_reasons=_clean_all(facts.finish_reasons or inner.finish_reasons),
@@ -196,6 +205,11 @@ class GenappSpanProcessor(SpanProcessor):
             user_id=said.user_id,
             correlation_id=said.correlation_id,
         )
+
+    def _abandon(self, span_id: int) -> None:
+        if span_id in self._open:
+            self._open.discard(span_id)
+            self._count_drop("llm_call", "never_ended")
 
     def _new_id(self) -> str:
         return f"{self._prefix}-{next(self._ids):x}"
@@ -260,3 +274,8 @@ def _clean_all(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def _plain_id(text: str | None) -> str | None:
     return None if text is None or looks_secret(text) else text[:256]
+
+
+def _no_later(moment_ms: float | None, end_ms: float) -> float | None:
+    """Two clocks read one after the other: the first token cannot come after the end."""
+    return None if moment_ms is None else min(moment_ms, end_ms)

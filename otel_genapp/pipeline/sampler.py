@@ -105,7 +105,7 @@ class RecordingSampler(Sampler):
             path = attributes.get(key)
             if isinstance(path, str):
                 path = path.partition("?")[0]
-                return path in excluded or path.startswith(("/events/", "/genapp/"))
+                return path in excluded or path.startswith("/events/metrics/")
         return False
 
 

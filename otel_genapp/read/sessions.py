@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from otel_genapp import semconv
+from otel_genapp.context import clean_id
 from otel_genapp.ledger.rollup import Rollup, SessionRollup, quantile_ms
 from otel_genapp.ledger.store import SessionPage, Store
 from otel_genapp.records import LLMCall
@@ -52,10 +52,10 @@ class Sessions:
         self._store = store
         self._catch_up = catch_up
 
-    def get(self, session_id: str) -> SessionSummary | None:
-        """One session, or None when it is unknown."""
+    def get(self, session_id: object) -> SessionSummary | None:
+        """One session, or None when it is unknown. The id is turned into text as `bind` does."""
         self._catch_up()
-        found = self._store.session(session_id)
+        found = self._store.session(clean_id(session_id) or "")
         return SessionSummary(found) if found is not None else None
 
     def list(self, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> SessionPage:
@@ -69,10 +69,10 @@ class Sessions:
         self._catch_up()
         return self._store.sessions(limit=limit, cursor=cursor)
 
-    def clear(self, session_id: str) -> bool:
+    def clear(self, session_id: object) -> bool:
         """Remove a session's detail; totals and counters keep it. False when it is unknown."""
         self._catch_up()
-        return self._store.clear(session_id)
+        return self._store.clear(clean_id(session_id) or "")
 
 
 def totals_dict(
@@ -96,16 +96,15 @@ def totals_dict(
     if from_ns is not None and to_ns is not None and from_ns >= to_ns:
         raise ValueError("from must be before to")
     found = store.totals(from_ns=from_ns, to_ns=to_ns)
-    no_session = store.session(semconv.NO_SESSION)
     overall = found.overall
     answer: dict[str, Any] = {
         **_sums(overall),
         "events": {
-            "started": overall.calls + in_flight,
+            "started": overall.calls + (in_flight if from_ns is None and to_ns is None else 0),
             "completed": overall.successful,
             "failed": overall.failed,
         },
-        "no_session": _sums(no_session.sums) if no_session is not None else _sums(Rollup()),
+        "no_session": _sums(found.without_session),
         "by_model": _by_model(found.by_model),
     }
     if step_s is not None:
@@ -133,6 +132,8 @@ def _series(
     end = to_ns if to_ns is not None else (overall.last_at_ns or 0) + 1
     if start is None:
         return []
+    if from_ns is None:  # one call with a wrong clock must not hide the rest
+        start = max(start, end - (STEPS_LIMIT - 1) * step_ns)
     aligned = start - start % step_ns
     if (end - aligned) / step_ns > STEPS_LIMIT:
         raise ValueError(f"the range has more than {STEPS_LIMIT} steps; ask for a longer step")

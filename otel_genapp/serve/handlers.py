@@ -25,6 +25,7 @@ JSON = "application/json"
 MAX_LIMIT = 1000
 
 _EPOCH_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_LONGEST_TIME = 64  # characters: what is longer is no time, and would keep the pattern below busy
 _LAST_EPOCH_S = 253_402_300_799.0  # the end of the year 9999
 # A `+` of an offset that was not percent-encoded arrives as a space.
 _SPACE_FOR_PLUS = re.compile(r"(.*T.*) ([0-9]{2}:?[0-9]{2})")
@@ -254,9 +255,10 @@ def _time(request: Request, name: str) -> float | None:
     text = request.query.get(name, "").strip()
     if not text:
         return None
+    seconds = -1.0
     if _EPOCH_SECONDS.fullmatch(text):
         seconds = float(text)
-    else:
+    elif len(text) <= _LONGEST_TIME:
         try:
             moment = datetime.fromisoformat(_SPACE_FOR_PLUS.sub(r"\1+\2", text))
             seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

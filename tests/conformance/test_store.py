@@ -89,7 +89,9 @@ def test_an_empty_store(store: Store) -> None:
 
 def test_applying_twice_counts_once(store: Store) -> None:
     """A record is known by (call_id, seq): a second delivery changes nothing, in any order."""
-    records = [call("1"), amendment("1", 1), amendment("1", 2), call("2"), amendment("2", 1)]
+    records: list[Record] = [
+        call("1"), amendment("1", 1), amendment("1", 2), call("2"), amendment("2", 1),
+    ]  # fmt: skip
     delivered = records * 3
     random.Random(1).shuffle(delivered)  # noqa: S311 - repeatable on purpose
     assert sum(store.apply((record,)) for record in delivered) == len(records)
@@ -175,7 +177,7 @@ def test_pages_are_stable_while_sessions_move(store: Store) -> None:
     assert sorted(ids) == sorted({f"s{number}" for number in range(20)} - {"s10"})
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "١", "9" * 5000, "1 "])
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "\u0661", "9" * 5000, "1 "])
 def test_foreign_cursors_are_refused(store: Store, cursor: str) -> None:
     """A cursor no page gave is an error, never a wrong page."""
     store.apply((call("1"),))
@@ -201,9 +203,7 @@ def test_totals_by_minute(store: Store) -> None:
     assert within(None, at[1]) == sums_of(calls[0])
     assert within(None, None) == sums_of(*calls, across, late)
     assert within(at[3] + MINUTE_NS, None) == Rollup()
-    assert store.totals(from_ns=at[2], to_ns=at[3]).by_model == {
-        ("openai", "gpt-5"): sums_of(calls[2], late)
-    }
+    assert store.totals(from_ns=at[2], to_ns=at[3]).by_model == {("openai", "gpt-5"): sums_of(calls[2], late)}
 
 
 def test_minutes_add_up_to_the_whole(store: Store) -> None:

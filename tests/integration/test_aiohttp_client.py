@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otel_genapp import hub
 from otel_genapp.capture import aiohttp_client
 from tests.fakes import Counted, RecordingFamilies, WireServer, soon, telemetry
-from tests.http_flavours import instrumented
+from tests.http_flavours import instrumented, uninstrumented
 
 
 @pytest.fixture
@@ -370,13 +370,14 @@ async def test_measurements_carry_the_callers_context(
 
 async def test_a_session_that_exists_already_is_measured(server: WireServer) -> None:
     """Sessions made before are measured from now on, and left alone after the undo."""
-    async with aiohttp.ClientSession() as session:
-        with instrumented(aiohttp):
-            again = aiohttp_client.instrument(aiohttp), aiohttp_client.instrument(aiohttp)
-            with telemetry() as families:
-                await fetch(session, "POST", server.url("/bytes?n=1"), data=b"12")
-        with telemetry() as afterwards:
-            await fetch(session, "GET", server.url("/bytes?n=1"))
+    with uninstrumented(aiohttp):
+        async with aiohttp.ClientSession() as session:
+            with instrumented(aiohttp):
+                again = aiohttp_client.instrument(aiohttp), aiohttp_client.instrument(aiohttp)
+                with telemetry() as families:
+                    await fetch(session, "POST", server.url("/bytes?n=1"), data=b"12")
+            with telemetry() as afterwards:
+                await fetch(session, "GET", server.url("/bytes?n=1"))
     assert again[0] == again[1]
     assert (families.requests(), afterwards.requests()) == (
         [counted(server, method="POST", sent=2, got=1)],

@@ -38,7 +38,7 @@ class _Take(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Collector
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["content-length"])))
         self.send_response(200)
         self.send_header("content-length", "0")

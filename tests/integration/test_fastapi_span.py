@@ -38,7 +38,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "redirect": {"path": "/slash"},
     "body": {"path": "/orders", "method": "POST", "body": (b'{"count": 2}',)},
     "bad-body": {"path": "/orders", "method": "POST", "body": (b'{"count": "x"}',)},
-    "parent": {"path": "/items/5", "headers": [PARENT, (b"tracestate", b"a=b")]},
+    "parent": {"path": "/items/5", "headers": (PARENT, (b"tracestate", b"a=b"))},
 }
 
 
@@ -113,7 +113,7 @@ async def test_a_logger_provider_brings_native_telemetry_back(
     [{"tracing": False}, {"exclude": lambda scope: True}, {"tracer_provider": trace.NoOpTracerProvider()}],
     ids=["off", "excluded", "own-provider"],
 )
-async def test_an_apps_own_choices_are_kept(options: dict[str, Any]) -> None:
+async def test_an_apps_own_choices_are_kept(options: Any) -> None:
     """Telemetry options given to FastAPI decide, as if we were not there."""
     app = FastAPI(telemetry=options)
     app.add_api_route("/items/{item_id}", lambda item_id: item_id)
@@ -123,13 +123,13 @@ async def test_an_apps_own_choices_are_kept(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("sampler", "headers", "sampled"),
     [
-        (ALWAYS_OFF, [], False),
-        (ParentBased(TraceIdRatioBased(1.0)), [UNSAMPLED], False),
-        (ParentBased(ALWAYS_OFF), [PARENT], True),
+        (ALWAYS_OFF, (), False),
+        (ParentBased(TraceIdRatioBased(1.0)), (UNSAMPLED,), False),
+        (ParentBased(ALWAYS_OFF), (PARENT,), True),
     ],
 )
 async def test_the_sampler_decides(
-    sampler: Sampler, headers: list[tuple[bytes, bytes]], *, sampled: bool, tmp_path: Path
+    sampler: Sampler, headers: tuple[tuple[bytes, bytes], ...], *, sampled: bool, tmp_path: Path
 ) -> None:
     """A dropped request has no span and still a trace id, which its answer names."""
     with watching("fastapi", sampler=sampler) as watch:

@@ -56,14 +56,17 @@ def test_everything_finished_arrives_once(kind: str, endings: Endings, collector
     """Every finished span and the final counts are in the collector's ledger when the process is gone."""
     calls = CALLS + MORE_WORK.get(kind, 0)
     arrived = Counter(
-        f"{span.trace_id}-{span.span_id}"
-        for span in collector.spans
-        if span.resource["service.name"] == kind
+        f"{span.trace_id}-{span.span_id}" for span in collector.spans if span.resource["service.name"] == kind
     )
     assert arrived == Counter(endings[kind, "healthy"].spans)
     assert {
         name: collector.total(name, service=kind)
-        for name in ("genapp_llm_requests", "genapp_llm_tokens", "genapp_action_count", "genapp_llm_request_duration")
+        for name in (
+            "genapp_llm_requests",
+            "genapp_llm_tokens",
+            "genapp_action_count",
+            "genapp_llm_request_duration",
+        )
     } == {
         "genapp_llm_requests": calls,
         "genapp_llm_tokens": calls * sum(TOKENS.values()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ from otel_genapp.testing import Captured, FakeLLMServer, capture_telemetry
 from tests.serving import uvicorn_serving
 
 CALLS = 1_000
+SOAK_CALLS = 20_000
 SESSIONS = 20
 UNSAMPLED = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
 
@@ -53,7 +53,7 @@ def chat_app(base_url: str) -> FastAPI:
                 stream=True,
                 stream_options={"include_usage": True},
             )
-            async for chunk in call.achunks(chunks):
+            async for chunk in call.chunks(chunks):
                 if chunk.usage is not None:
                     call.usage(input=chunk.usage.prompt_tokens, output=chunk.usage.completion_tokens)
                 text += [choice.delta.content or "" for choice in chunk.choices]
@@ -62,7 +62,7 @@ def chat_app(base_url: str) -> FastAPI:
     return app
 
 
-async def send(base_url: str, headers: dict[str, str]) -> None:
+async def send(base_url: str, headers: dict[str, str], *, calls: int) -> None:
     """Make the calls over a few keep-alive connections."""
     limits = httpx.Limits(max_connections=8)
     async with httpx.AsyncClient(base_url=base_url, limits=limits, timeout=30) as client:
@@ -75,7 +75,7 @@ async def send(base_url: str, headers: dict[str, str]) -> None:
             )
             assert response.status_code in {200, 502}
 
-        for start in range(0, CALLS, 40):
+        for start in range(0, calls, 40):
             await asyncio.gather(*(one(number) for number in range(start, start + 40)))
 
 
@@ -114,26 +114,38 @@ def counted(got: Captured) -> dict[str, dict[str, int]]:
     ],
     ids=["all", "one-percent", "none", "client-says-no"],
 )
-def sampling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def sampling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A sampler configured the OpenTelemetry way, and the headers clients send."""
     sampler, argument, headers = request.param
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
     if argument:
         monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
-    return headers
+    sent: dict[str, str] = headers
+    return sent
 
 
-def test_sessions_equal_the_servers_ledger(sampling: dict[str, str]) -> None:
-    """1,000 calls, streamed, failed or not: every session's sums are the server's, to the token."""
+def compare(headers: dict[str, str], *, calls: int) -> None:
+    """Drive the service and hold every session's sums against the server's, to the token."""
     with FakeLLMServer() as llm, capture_telemetry() as got:
-        llm.script(*(Answer(fault=ErrorStatus(500)) if n % 97 == 0 else Answer() for n in range(CALLS)))
+        llm.script(*(Answer(fault=ErrorStatus(500)) if n % 97 == 0 else Answer() for n in range(calls)))
         app = chat_app(llm.base_url)
         with uvicorn_serving(app) as server:
-            asyncio.run(send(f"http://127.0.0.1:{server.port}", sampling))
-        truth = by_session(llm.wait_for(CALLS))
+            asyncio.run(send(f"http://127.0.0.1:{server.port}", headers, calls=calls))
+        truth = by_session(llm.wait_for(calls))
         assert counted(got) == truth
-        assert sum(sums["total_requests"] for sums in truth.values()) == CALLS
-        assert got.value("genapp_llm_requests_total") == CALLS
+        assert sum(sums["total_requests"] for sums in truth.values()) == calls
+        assert got.value("genapp_llm_requests_total") == calls
         assert got.value("genapp_llm_tokens_total", type="input") == sum(
             sums["total_prompt_tokens"] for sums in truth.values()
         )
+
+
+def test_sessions_equal_the_servers_ledger(sampling: dict[str, str]) -> None:
+    """1,000 calls, streamed, failed or not: every session's sums are the server's."""
+    compare(sampling, calls=CALLS)
+
+
+@pytest.mark.soak
+def test_sessions_equal_the_servers_ledger_for_long(sampling: dict[str, str]) -> None:
+    """The same for 20,000 calls."""
+    compare(sampling, calls=SOAK_CALLS)

@@ -131,7 +131,7 @@ class ShopBot:
                         metadata={"session_id": question.session},
                     )
                     async with stream:
-                        async for chunk in call.achunks(stream):
+                        async for chunk in call.chunks(stream):
                             piece = _report_chunk(call, chunk)
                             tracker.size(len(piece))
                             pieces.put_nowait(piece)

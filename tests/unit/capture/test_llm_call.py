@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.util.genai._conversation_context import get_ambient_conversation_id
 from opentelemetry.util.genai.handler import TelemetryHandler
 
-from otel_genapp import semconv
+from otel_genapp import hub, semconv
 from otel_genapp.capture import llm_call as llm_call_module
+from otel_genapp.capture import llm_nesting
 from otel_genapp.capture.actions import action_tracking
 from otel_genapp.capture.llm_call import Call, llm_call
 from otel_genapp.context import bind, current
@@ -44,7 +46,11 @@ def no_context_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     before = get_current()
     yield
     assert get_current() is before
-    assert [record.getMessage() for record in caplog.get_records("call") if record.name.startswith("opentelemetry")] == []
+    assert [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name.startswith("opentelemetry")
+    ] == []
 
 
 class ProviderError(Exception):
@@ -129,13 +135,16 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize(("error", "status", "error_type"), ENDINGS)
-def test_what_leaves_the_block(
-    tracing: Tracing, error: BaseException, status: str, error_type: str
-) -> None:
+def test_what_leaves_the_block(tracing: Tracing, error: BaseException, status: str, error_type: str) -> None:
     """An exception or a cancellation passes as it is and says how the call ended."""
-    with pytest.raises(type(error)) as caught, llm_call("m", "p") as call:
-        call.usage(output=3)
-        raise error
+
+    def ask() -> None:
+        with llm_call("m", "p") as call:
+            call.usage(output=3)
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        ask()
     assert caught.value is error
     assert tracing.spans["chat m"].status.status_code is StatusCode.ERROR
     assert records(tracing) == [
@@ -175,7 +184,7 @@ def test_nested_calls_are_one(tracing: Tracing) -> None:
             provider="router",
             model="alias",
             response_model="gpt-5-2026",
-            usage=Usage(input=100, output=9),
+            usage=Usage(input=100, output=20),
             tool_calls=1,
             tool_names=("search",),
             finish_reasons=("stop",),
@@ -184,6 +193,22 @@ def test_nested_calls_are_one(tracing: Tracing) -> None:
             session_id="s1",
         )
     ]
+
+
+def test_nested_calls_add_up(tracing: Tracing) -> None:
+    """Tokens, cost and tools of several calls inside one are all in it, a failed attempt's too."""
+    with llm_call("alias", "router") as outer:
+        outer.usage(input=1, output=1)
+        for tokens, cost, tool in ((10, 0.5, "search"), (20, 0.25, "order")):
+            with suppress(RuntimeError), llm_call("gpt-5", "openai") as inner:
+                inner.usage(input=tokens, output=tokens)
+                inner.cost(cost)
+                inner.tools(tool)
+                raise RuntimeError
+    [call] = records(tracing)
+    assert (call.usage, call.cost_nano_usd, call.tool_names, call.tool_calls) == (
+        Usage(input=30, output=30), 750_000_000, ("search", "order"), 2,
+    )  # fmt: skip
 
 
 def test_calls_after_one_another_are_two(tracing: Tracing) -> None:
@@ -197,9 +222,10 @@ def test_calls_after_one_another_are_two(tracing: Tracing) -> None:
 
 def test_genai_instrumentation_inside_a_call(tracing: Tracing, handler: TelemetryHandler) -> None:
     """util-genai's own call inside ours: one span, its tokens, our session."""
-    with llm_call("gpt-5", "openai", session_id="s1"), handler.inference(
-        "openai", request_model="gpt-5"
-    ) as inner:
+    with (
+        llm_call("gpt-5", "openai", session_id="s1"),
+        handler.inference("openai", request_model="gpt-5") as inner,
+    ):
         inner.input_tokens, inner.output_tokens = 100, 20
         inner.response_model_name, inner.finish_reasons = "gpt-5-2026", ["stop"]
     assert list(tracing.spans) == ["chat gpt-5"]
@@ -251,7 +277,7 @@ def test_without_util_genai(tracing: Tracing, monkeypatch: pytest.MonkeyPatch, w
     """Where util-genai is not installed calls nest all the same."""
     if not with_genai:
         monkeypatch.setattr(llm_call_module, "_conversation", lambda: None)
-        monkeypatch.setattr(llm_call_module, "_inference_data", lambda: llm_call_module._OwnInferenceData)
+        monkeypatch.setattr(llm_call_module, "inference_data", lambda: llm_nesting._OwnInferenceData)
     with llm_call("m", "p"), llm_call("inner") as inner:
         inner.usage(input=3)
         inner.tools("search")
@@ -272,14 +298,14 @@ def test_chunks_pass_unchanged(tracing: Tracing) -> None:
 
 
 async def test_asynchronous_chunks_pass_unchanged(tracing: Tracing) -> None:
-    """`achunks` does the same for an asynchronous stream, in an `async with`."""
+    """`chunks` does the same for an asynchronous stream, in an `async with`."""
 
     async def stream() -> AsyncIterator[int]:
         for chunk in range(3):
             yield chunk
 
     async with llm_call("m", "p") as call:
-        received = [chunk async for chunk in call.achunks(stream())]
+        received = [chunk async for chunk in call.chunks(stream())]
     assert received == [0, 1, 2]
     assert tracing.calls[0].first_token_ms is not None
 
@@ -303,7 +329,7 @@ async def test_cancelled_at_an_await(tracing: Tracing) -> None:
 
 def test_without_telemetry_nothing_happens(tracing: Tracing) -> None:
     """Without running telemetry a call is a block like any other."""
-    llm_call_module.hub.set_active(None)
+    hub.set_active(None)
     with llm_call("m", session_id="s1") as call:
         call.usage(input=1)
         call.to_fail()

@@ -35,13 +35,16 @@ def no_word_from_opentelemetry(caplog: pytest.LogCaptureFixture) -> Iterator[Non
     token = attach(Context())
     yield
     detach(token)
-    assert [record.getMessage() for record in caplog.get_records("call") if record.name.startswith("opentelemetry")] == []
+    assert [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name.startswith("opentelemetry")
+    ] == []
 
 
 def stream(model: str = "streamed", chunks: int = 3) -> Generator[int, None, None]:
     with llm_call(model, "p") as call:
-        for chunk in call.chunks(range(chunks)):
-            yield chunk
+        yield from call.chunks(range(chunks))
         call.usage(output=chunks)
 
 

@@ -64,7 +64,9 @@ def collected(reader: InMemoryMetricReader) -> list[Any]:
 
 def span_context(seed: random.Random, *, sampled: bool) -> Context:
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-    identity = SpanContext(seed.getrandbits(128) or 1, seed.getrandbits(64) or 1, is_remote=False, trace_flags=flags)
+    identity = SpanContext(
+        seed.getrandbits(128) or 1, seed.getrandbits(64) or 1, is_remote=False, trace_flags=flags
+    )
     return trace.set_span_in_context(NonRecordingSpan(identity), Context())
 
 

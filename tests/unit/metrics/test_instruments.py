@@ -49,7 +49,9 @@ def test_a_full_family_stays_exact() -> None:
     """Past the series limit sums are still exact, and which labels were folded is told."""
     metering = Metering(series_limit=20)
     for number in range(400):
-        metering.instruments.http_requests.record(1, ("GET", "200", f"/{number % 40}", ("a", "b")[number % 2]))
+        metering.instruments.http_requests.record(
+            1, ("GET", "200", f"/{number % 40}", ("a", "b")[number % 2])
+        )
     shown = metering.samples("genapp_http_requests_total")
     assert (len(shown), sum(shown.values())) == (22, 400)
     assert {dict(labels)["app_type"] for labels in shown} == {"a", "b"}
@@ -178,7 +180,11 @@ def test_http_families_in_one_step() -> None:
     metering = Metering()
     for received in (700, None, 300):
         metering.instruments.http.record(
-            ("GET", "200", "/chat", "fastapi"), 0.25, request_bytes=10, response_bytes=received, context=Context()
+            ("GET", "200", "/chat", "fastapi"),
+            0.25,
+            request_bytes=10,
+            response_bytes=received,
+            context=Context(),
         )
     own = (("app_type", "fastapi"), ("method", "GET"), ("resource", "/chat"), ("status", "200"))
     sized = {
@@ -228,8 +234,14 @@ def test_a_call_in_the_llm_families() -> None:
 @pytest.mark.parametrize(
     ("status", "counted"),
     [
-        ("success", {("genapp_llm_unknown_usage_total", MODEL), ("genapp_llm_unpriced_requests_total", MODEL)}),
-        ("cancelled", {("genapp_llm_unknown_usage_total", MODEL), ("genapp_llm_unpriced_requests_total", MODEL)}),
+        (
+            "success",
+            {("genapp_llm_unknown_usage_total", MODEL), ("genapp_llm_unpriced_requests_total", MODEL)},
+        ),
+        (
+            "cancelled",
+            {("genapp_llm_unknown_usage_total", MODEL), ("genapp_llm_unpriced_requests_total", MODEL)},
+        ),
         ("fail", {("genapp_errors_total", (("error_type", "429"), ("service", "openai")))}),
     ],
 )

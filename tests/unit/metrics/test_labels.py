@@ -68,8 +68,8 @@ def test_only_the_exploding_label_is_folded() -> None:
     assert {labels[::3] for labels in counted} == {("GET", "fastapi")}
     assert folded == {"resource": 100_000 - semconv.LABEL_BUDGETS["resource"]}
     by_status = Counter({"200": 0, "404": 0})
-    for labels, count in counted.items():
-        by_status[labels[1]] += count
+    for admitted, count in counted.items():
+        by_status[admitted[1]] += count
     assert by_status == {"200": 50_000, "404": 50_000}
 
 

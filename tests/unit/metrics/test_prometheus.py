@@ -122,7 +122,9 @@ def test_known_series_are_there_from_the_start() -> None:
         for metric in semconv.METRICS
         for labels in metric.known
     }
-    gauges = {("genapp_llm_in_flight", ()): 0.0, ("genapp_active_sessions", ()): 0.0}
+    gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
+        (name, ()): 0.0 for name in ("genapp_llm_in_flight", "genapp_active_sessions")
+    }
     shown = {(sample.name, own_labels(sample)): sample.value for sample in samples_of(metering.text())}
     assert shown == {**known, **gauges}
 
@@ -219,12 +221,18 @@ def test_concurrent_scrapes_are_consistent() -> None:
         last: Counter[str] = Counter()
         for _ in range(200):
             text = metering.openmetrics() if openmetrics else metering.text()
-            found = Counter(
-                {name: int(value) for name, value in re.findall(r"^(genapp_action_\w+)\{.*\} (\d+)$", text, re.M)}
+            lines = re.findall(
+                r"^(genapp_action_[^ ]*(?:total|bucket|count)\{.*\}) (\d+)\b", text, re.MULTILINE
             )
-            if any(found[name] < value for name, value in last.items()):
+            found = Counter({series: int(value) for series, value in lines})
+            buckets = [value for series, value in found.items() if 'le="+Inf"' in series]
+            if len(lines) != len(found):
+                problems.append("a series is there twice")
+            if any(found[series] < value for series, value in last.items()):
                 problems.append("a number fell")
-            if found["genapp_action_duration_sec_bucket"] != found["genapp_action_duration_sec_count"]:
+            if buckets != [
+                value for series, value in found.items() if "_count" in series and "_sec" in series
+            ]:
                 problems.append("the buckets do not add up to the count")
             last = found
 

@@ -4,56 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
-from otel_genapp.pipeline.counting import Contribution, Node, Tree
-from otel_genapp.pipeline.dialects import Facts, SpanClass
+from otel_genapp.pipeline.dialects import SpanClass
 from otel_genapp.records import Usage
+from tests.span_nest import NOTHING, Nest
 
-NOTHING = Facts(provider=None, model=None, operation=None, usage=Usage())
 FIELDS = ("input", "output", "cache_read", "cache_write", "reasoning")
-
-
-class Nest:
-    """Spans by name in a tree, and what they added up to."""
-
-    def __init__(self, **limits: Any) -> None:
-        self.tree = Tree(**limits)
-        self.nodes: dict[str, Node] = {}
-        self.requests: list[Usage] = []
-        self.amended: list[tuple[str, int, Usage]] = []
-        self.totals: Counter[str] = Counter()
-
-    def start(self, name: str, parent: str = "", span_class: SpanClass | None = "llm") -> None:
-        above = self.nodes[parent].span_id if parent else 0
-        self.nodes[name] = self.tree.start(
-            len(self.nodes) + 1, parent_id=above, span_class=span_class, new_id=f"id of {name}"
-        )
-
-    def end(self, name: str, usage: Usage = Usage(), span_class: SpanClass | None = None) -> Contribution:
-        node = self.nodes[name]
-        found = self.tree.end(
-            node,
-            span_class=span_class or node.span_class,
-            facts=dataclasses.replace(NOTHING, usage=usage, model=name),
-            new_id=f"late id of {name}",
-        )
-        if found.is_request:
-            self.requests.append(found.usage)
-        elif found.has_tokens:
-            self.amended.append((found.call.call_id if found.call else "", found.seq, found.usage))
-        self.totals.update({kind: count or 0 for kind, count in found.usage.by_type()})
-        return found
-
-    @property
-    def summary(self) -> tuple[list[Usage], list[tuple[str, int, Usage]]]:
-        """(usage of the requests, amendments) so far."""
-        return self.requests, self.amended
 
 
 def test_framework_over_sdk_over_http() -> None:
@@ -196,6 +156,42 @@ def test_inner_facts_are_kept_for_the_outer() -> None:
     assert found.call.inner == dataclasses.replace(NOTHING, usage=Usage(input=3), model="inner")
 
 
+def test_several_nested_calls_are_joined() -> None:
+    """Of several calls inside one, costs and tools add up, and of the rest the later word counts."""
+    nest = Nest()
+    nest.start("outer")
+    said: tuple[dict[str, Any], ...] = (
+        {
+            "response_model": "a",
+            "response_id": "r1",
+            "tool_names": ("x",),
+            "tool_calls": 1,
+            "cost_nano_usd": 5,
+        },
+        {"response_model": "b", "tool_names": ("y", "z"), "tool_calls": 2, "cost_nano_usd": 7},
+        {"finish_reasons": ("stop",)},
+    )
+    for number, facts in enumerate(said):
+        nest.start(str(number), "outer")
+        nest.tree.end(
+            nest.nodes[str(number)],
+            span_class="llm",
+            facts=dataclasses.replace(NOTHING, **facts),
+            new_id="",
+        )
+    found = nest.end("outer")
+    assert found.call is not None
+    assert found.call.inner == dataclasses.replace(
+        NOTHING,
+        response_model="b",
+        response_id="r1",
+        tool_names=("x", "y", "z"),
+        tool_calls=3,
+        cost_nano_usd=12,
+        finish_reasons=("stop",),
+    )
+
+
 def test_outer_span_names_its_kind_late() -> None:
     """Where an outer span turns out to be the LLM call after its inner one was counted, it amends that."""
     nest = Nest()
@@ -285,83 +281,3 @@ def test_random_trees_in_random_order(block: int) -> None:
             wrong.append((number, spans, order))
         assert len(set(numbered)) == len(numbered)
     assert wrong == []
-
-
-def test_node_limit_drops_the_oldest() -> None:
-    """Past its limit the tree forgets ended spans first, then the oldest, and goes on counting."""
-    nest = Nest(node_limit=3)
-    nest.start("open", span_class="agent")
-    for number in range(10):
-        nest.start(f"ended {number}", "open")
-        nest.end(f"ended {number}", Usage(input=1))
-    assert len(nest.tree) == 3
-    assert nest.nodes["open"].span_id in nest.tree
-    nest.end("open", Usage(input=10))
-    assert (nest.totals["input"], len(nest.requests)) == (10, 10)
-    for number in range(10):
-        nest.start(f"never ended {number}")
-    assert len(nest.tree) == 3
-
-
-def test_ended_spans_leave_after_their_grace() -> None:
-    """With no grace an ended span is gone at the next start, also behind one that stays open."""
-    nest = Nest(grace_s=0.0)
-    nest.start("open", span_class="agent")
-    for number in range(5):
-        nest.start(f"ended {number}", "open")
-        nest.end(f"ended {number}", Usage(input=1))
-    nest.start("last", "open")
-    assert [name for name, node in nest.nodes.items() if node.span_id in nest.tree] == ["open", "last"]
-
-
-def test_reset_forgets_everything() -> None:
-    """After a reset no span is known and new ones count from scratch."""
-    nest = Nest()
-    nest.start("outer")
-    nest.tree.reset()
-    assert (len(nest.tree), nest.tree.get(nest.nodes["outer"].span_id)) == (0, None)
-    nest.start("again", "outer")
-    nest.end("again", Usage(input=2))
-    assert nest.summary == ([Usage(input=2)], [])
-
-
-def test_eight_threads_under_one_agent() -> None:
-    """8 threads with 500 calls each under one agent lose no request and no token."""
-    nest = Nest()
-    nest.start("agent", span_class="agent")
-    agent_id = nest.nodes["agent"].span_id
-    results: list[Contribution] = []
-
-    def work(worker: int) -> None:
-        for number in range(500):
-            span_id = 1000 + worker * 1000 + number
-            node = nest.tree.start(span_id, parent_id=agent_id, span_class="llm", new_id=str(span_id))
-            facts = dataclasses.replace(NOTHING, usage=Usage(input=3))
-            results.append(nest.tree.end(node, span_class="llm", facts=facts, new_id=""))
-
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    left = nest.end("agent", Usage(input=3 * 4000 + 7))
-    assert Counter((found.usage, found.is_request) for found in results) == {(Usage(input=3), True): 4000}
-    assert left.usage == Usage(input=7)
-
-
-def test_a_finalizer_may_end_a_span_inside_the_tree() -> None:
-    """A span ended by a garbage collection that runs while the tree is held does not lock it up."""
-    nest = Nest()
-    nest.start("abandoned")
-
-    class Collecting(OrderedDict[int, Node]):
-        def __setitem__(self, span_id: int, node: Node) -> None:
-            super().__setitem__(span_id, node)
-            nest.end("abandoned", Usage(input=1))
-
-    nest.tree._nodes = Collecting(nest.tree._nodes)
-    starting = threading.Thread(target=nest.start, args=("next",), daemon=True)
-    starting.start()
-    starting.join(5)
-    assert not starting.is_alive()
-    assert nest.requests[0] == Usage(input=1)

@@ -97,6 +97,26 @@ def test_close_delivers_what_is_queued() -> None:
     assert eventually(lambda: not thread.is_alive())
 
 
+def test_what_is_abandoned_is_counted() -> None:
+    """Events nobody waits for any longer are dropped and counted, those delivered were delivered."""
+    accounts = Accounts()
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hang(_event: Event) -> None:
+        busy.set()
+        go_on.wait(10)
+
+    accounts.bus.subscribe(hang)
+    for _ in range(5):
+        accounts.bus.publish(STARTED)
+    assert busy.wait(5)
+    accounts.bus.close()
+    accounts.bus.abandon()
+    go_on.set()
+    assert accounts.bus.drain(5)
+    assert accounts.counts == {("created", ""): 5, ("delivered", ""): 1, ("dropped", "shutdown"): 4}
+
+
 def test_a_finalizer_may_publish_inside_the_bus() -> None:
     """An event made by a garbage collection that runs while the queue is held does not lock it up."""
     accounts = Accounts()

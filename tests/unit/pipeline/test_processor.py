@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -76,7 +76,7 @@ def test_session_from_the_conversation(tracing: Tracing) -> None:
 def test_bound_context_of_the_parent_counts(tracing: Tracing) -> None:
     """Ids come from the context a span is started in, not from where it happens to be started."""
     with bind(session_id="inside"):
-        context = trace.context_api.get_current()
+        context = get_current()
     with bind(session_id="elsewhere"):
         tracing.tracer().start_span("chat", context=context, attributes=llm_attributes()).end()
     assert [record.session_id for record in tracing.records] == ["inside"]
@@ -262,7 +262,9 @@ def test_kind_named_at_the_end(tracing: Tracing) -> None:
 
 def test_invalid_usage_is_counted(tracing: Tracing) -> None:
     """Numbers that are none are dropped, counted, and stay unknown."""
-    chat(tracing, **{semconv.INPUT_TOKENS: -3, semconv.OUTPUT_TOKENS: "many"}).end()
+    span = chat(tracing)
+    span.set_attributes({semconv.INPUT_TOKENS: -3, semconv.OUTPUT_TOKENS: "many"})
+    span.end()
     assert tracing.dropped == {("usage", "invalid_value"): 2}
     assert [record.usage for record in tracing.records] == [Usage()]
 
@@ -338,6 +340,16 @@ def test_raising_subscribers_do_not_reach_the_host(tracing: Tracing, own_errors:
     assert [type(event) for event in heard] == [LLMRequestStarted, LLMRequestCompleted]
     assert tracing.events == {("created", ""): 2, ("dropped", "subscriber_error"): 2}
     assert [own.site for own in own_errors] == ["subscriber"] * 2
+
+
+def test_calls_that_never_end_are_counted(tracing: Tracing) -> None:
+    """At the end the calls still open are counted as lost, each once, and nothing is in flight."""
+    open_ones = [chat(tracing, str(number)) for number in range(3)]
+    open_ones[0].end()
+    tracing.processor.abandon_all()
+    tracing.processor.abandon_all()
+    assert tracing.processor.in_flight == 0
+    assert tracing.dropped == {("llm_call", "never_ended"): 2}
 
 
 def test_reset_in_a_child(tracing: Tracing) -> None:

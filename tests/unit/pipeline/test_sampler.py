@@ -90,8 +90,7 @@ def test_sampled_spans_keep_what_the_inner_sampler_says() -> None:
         def should_sample(
             self, parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any
         ) -> Any:
-            result = ALWAYS_ON.should_sample(parent_context, trace_id, name, attributes={"marked": True})
-            return result
+            return ALWAYS_ON.should_sample(parent_context, trace_id, name, attributes={"marked": True})
 
         def get_description(self) -> str:
             return "Marking"

@@ -1,0 +1,68 @@
+"""What is read of a telemetry: by its endpoints, which say 500 where it fails, and by the application.
+
+To the application nothing fails: it gets what stands for "unknown", and the error is counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_genapp.ledger.store import SessionPage
+from otel_genapp.quiet import quiet
+from otel_genapp.read.sessions import DEFAULT_PAGE, Sessions, SessionSummary, totals_dict
+
+if TYPE_CHECKING:
+    from otel_genapp.bootstrap.machinery import Machinery
+
+_guarded = quiet("serve")
+
+
+class Reading:
+    """Sessions, totals and exposition as they are; a fault behind them comes through."""
+
+    def __init__(self, machinery: Machinery) -> None:
+        self._machinery = machinery
+        self.sessions = Sessions(machinery.store, machinery.catch_up)
+
+    def totals(
+        self, *, from_s: float | None = None, to_s: float | None = None, step_s: float | None = None
+    ) -> dict[str, Any]:
+        """See `Telemetry.totals`."""
+        machinery = self._machinery
+        machinery.catch_up()
+        return totals_dict(
+            machinery.store,
+            from_s=from_s,
+            to_s=to_s,
+            step_s=step_s,
+            in_flight=machinery.processor.in_flight,
+        )
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """See `Telemetry.exposition`."""
+        return self._machinery.exposition(accept)
+
+
+class HarmlessSessions(Sessions):
+    """`Sessions` for the application: what the store cannot tell is unknown to it."""
+
+    def get(self, session_id: object) -> SessionSummary | None:
+        with _guarded:
+            return super().get(session_id)
+        return None
+
+    def list(self, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> SessionPage:
+        refused: ValueError | None = None
+        with _guarded:
+            try:
+                return super().list(limit, cursor)
+            except ValueError as error:  # an argument cannot be understood: that is for the caller
+                refused = error
+        if refused is not None:
+            raise refused
+        return SessionPage((), 0, None)
+
+    def clear(self, session_id: object) -> bool:
+        with _guarded:
+            return super().clear(session_id)
+        return False
