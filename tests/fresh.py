@@ -54,7 +54,10 @@ def _run(pipe: Connection, act: Callable[..., Any], arguments: Any, own_errors: 
     warnings.simplefilter("error")
     logging.getLogger().addHandler(logging.NullHandler())
     seen: list[str] = []
-    quiet.observe(lambda site, error: seen.append(f"{site}: {''.join(traceback.format_exception(error))}"))
+    if not own_errors:
+        quiet.observe(
+            lambda site, error: seen.append(f"{site}: {''.join(traceback.format_exception(error))}")
+        )
     failure, result = "", None
     try:
         result = act(*arguments)
@@ -62,7 +65,7 @@ def _run(pipe: Connection, act: Callable[..., Any], arguments: Any, own_errors: 
         failure = traceback.format_exc()
         raise
     finally:
-        if seen and not own_errors:
+        if seen:
             failure += "\n".join(["own errors:", *seen])
         pipe.send((failure, result))
         pipe.close()

@@ -99,7 +99,8 @@ class Program:
         return Ending(self._process.returncode, seconds, tuple(self._words), frozenset(self._spans))
 
     def _ask(self) -> list[str]:
-        connection = http.client.HTTPConnection(*self._listening.getsockname(), timeout=DEADLINE_S)
+        host, port = self._listening.getsockname()
+        connection = http.client.HTTPConnection(host, port, timeout=DEADLINE_S)
         try:
             connection.request("GET", "/work")
             answer = connection.getresponse()

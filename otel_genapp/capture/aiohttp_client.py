@@ -89,16 +89,19 @@ def _request_shell(
     @functools.wraps(patch.inner)
     async def _request(session: Any, method: Any, str_or_url: Any, **options: Any) -> Any:
         running = hub.active
-        if running is None or not installation.live or not is_instrumentation_enabled():
+        sending = None
+        with _guarded:
+            if running is not None and installation.live and is_instrumentation_enabled():
+                sending = _SessionCall(
+                    running,
+                    session,
+                    method=method,
+                    url=str_or_url,
+                    headers=options.get("headers"),
+                    error=answer_error,
+                )
+        if sending is None:
             return await patch.bound(session)(method, str_or_url, **options)
-        sending = _SessionCall(
-            running,
-            session,
-            method=method,
-            url=str_or_url,
-            headers=options.get("headers"),
-            error=answer_error,
-        )
         with sending:
             response = await patch.bound(session)(method, str_or_url, **options)
         return sending.answer(response)
@@ -120,9 +123,9 @@ def _session_shell(patch: MethodPatch, installation: Installation) -> Callable[.
 def _send_shell(patch: MethodPatch) -> Callable[..., Any]:
     @functools.wraps(patch.inner)
     async def send(request: Any, *args: Any, **options: Any) -> Any:
-        sending = get_value(_SENDING)
-        if isinstance(sending, _SessionCall):
-            with _guarded:
+        with _guarded:
+            sending = get_value(_SENDING)
+            if isinstance(sending, _SessionCall):
                 sending.keep_headers_from_strangers(request)
         return await patch.bound(request)(*args, **options)
 
@@ -132,7 +135,9 @@ def _send_shell(patch: MethodPatch) -> Callable[..., Any]:
 def _write_shell(patch: MethodPatch) -> Callable[..., Any]:
     @functools.wraps(patch.inner)
     async def write_bytes(request: Any, writer: Any, *args: Any, **options: Any) -> Any:
-        sending = get_value(_SENDING)
+        sending: object = None
+        with _guarded:
+            sending = get_value(_SENDING)
         if not isinstance(sending, _SessionCall) or sending.exchange is None:
             return await patch.bound(request)(writer, *args, **options)
         with _guarded:

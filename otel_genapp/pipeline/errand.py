@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from otel_genapp.context import start_in_no_context
 from otel_genapp.quiet import quiet
 
 _guarded = quiet("export")
@@ -46,7 +47,8 @@ class Errand:
         self._asked = threading.Condition(threading.Lock())
         self._next: Answer | None = None
         self._ending = False
-        threading.Thread(target=self._serve, args=(self._asked,), name=self._name, daemon=True).start()
+        thread = threading.Thread(target=self._serve, args=(self._asked,), name=self._name, daemon=True)
+        start_in_no_context(thread)
 
     def ask(self) -> Answer:
         """The answer of a run that begins after this call."""
@@ -74,7 +76,7 @@ class Errand:
                 good = self._work()
             if answer is not None:
                 answer.give(good=good)
-        if answer is not None:
-            answer.give(good=False)
         with _guarded:
             self._end()
+        if answer is not None:
+            answer.give(good=False)

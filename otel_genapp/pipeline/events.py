@@ -140,7 +140,8 @@ class EventBus:
                 event = self._queue.popleft()
                 self._delivering = True
             try:
-                self._hand_out(event)
+                with quiet("pipeline"):
+                    self._hand_out(event)
             finally:
                 with self._waiting:
                     self._delivering = False

@@ -98,8 +98,9 @@ class Folds:
             self._wake.wait()
             self._closing.wait(_GATHER_S)
             self._wake.clear()
-            while self._fold_batch(-1):
-                pass
+            with _guarded:
+                while self._fold_batch(-1):
+                    pass
             if self._closing.is_set():
                 return
 

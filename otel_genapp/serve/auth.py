@@ -77,7 +77,7 @@ def _dev_token(state: StateDirectory) -> tuple[bytes, str]:
     token = kept.strip() if kept is not None else b""
     if kept is not None and token != generated and _is_token(token):
         place = f"the dev token in {_path(state)}"
-        logger.info("internal_auth is not set: the header %s takes %s", HEADER_AUTH, place)
+        logger.warning("internal_auth is not set: the header %s takes %s", HEADER_AUTH, place)
         return token, place
     if token == generated:
         place = f"a generated dev token, kept in {_path(state)}"

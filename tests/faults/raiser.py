@@ -40,6 +40,11 @@ FRONT = (
     # Called by `logging` and structlog themselves: here the guards begin.
     "otel_genapp.logs._ContextFactory.__call__", "otel_genapp.logs._CleanUrls.filter",
     "otel_genapp.logs.RedactSecrets.filter", "otel_genapp.logs.add_context", "otel_genapp.logs.redact_secrets",
+    # The bodies of our own threads, and what only sets an event for them.
+    "otel_genapp.pipeline.events.EventBus._deliver", "otel_genapp.pipeline.folds.Folds._run",
+    "otel_genapp.pipeline.errand.Errand._serve", "otel_genapp.pipeline.errand.Answer",
+    # Read at the start only: a wrong setting may refuse.
+    "otel_genapp.network.HostRule.__init__", "otel_genapp.network._Rule.parse",
     # Called by the SDK and by instrumentations: here too.
     "otel_genapp.pipeline.sampler.RecordingSampler.should_sample",
     "otel_genapp.pipeline.sampler.GenappTracerProvider.get_tracer",
@@ -111,7 +116,8 @@ class Raiser:
         machinery.instruments.forget()
         running = hub.active
         assert running is not None
-        running.tracer = _RaisingTracer(self, running.tracer)
+        tracer: Any = _RaisingTracer(self, running.tracer)
+        running.tracer = tracer
 
     def _wrap_instance(self, owner: Any, *names: str) -> None:
         for name in names:

@@ -74,6 +74,12 @@ def call_llm(number: int = 1) -> set[str]:
     return made
 
 
+def wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith(("otel-genapp", "Otel")):
+            thread.join(10)
+
+
 def arrived(collector: Collector) -> set[str]:
     return {span.span_id for span in collector.spans}
 
@@ -136,7 +142,7 @@ def test_a_healthy_collector() -> None:
         "after it": True,
         "account": Account(created=3 * CALLS, exported=3 * CALLS, dropped=0, pending=0),
         "requests": 3.0 * CALLS,
-        "known from the start": 0.0,
+        "created": 3.0 * CALLS,
         "complaints": [],
     }
 
@@ -153,9 +159,7 @@ def flush_twice() -> dict[str, Any]:
         second = telemetry.flush(FLUSH_S), len(arrived(collector))
         call_llm(CALLS)
         last = telemetry.shutdown(), len(arrived(collector))
-        own = [thread for thread in threading.enumerate() if thread.name.startswith(("otel-genapp", "Otel"))]
-        for thread in own:
-            thread.join(10)  # what they log on their way out counts too
+        wait_for_threads()  # what they log on their way out counts too
         return {
             "first": first,
             "second": second,
@@ -163,7 +167,7 @@ def flush_twice() -> dict[str, Any]:
             "after it": telemetry.flush(FLUSH_S) and telemetry.shutdown(),
             "account": Account.of(telemetry),
             "requests": collector.total("genapp_llm_requests"),
-            "known from the start": collector.total("genapp_telemetry_dropped"),
+            "created": collector.total("genapp_telemetry_records", kind="span", state="created"),
             "complaints": complaints,
         }
 
@@ -266,6 +270,21 @@ def test_a_full_queue_refuses_and_counts() -> None:
         "kept": True,
         "dropped": True,
     }
+
+
+def give_up() -> dict[str, Any]:
+    with collecting("hang") as collector, shop(collector, OTEL_EXPORTER_OTLP_TIMEOUT="1") as telemetry:
+        call_llm(CALLS)
+        telemetry.shutdown(0.2)
+        at_once = Account.of(telemetry)
+        wait_for_threads()
+        return {"at once": at_once, "later": Account.of(telemetry)}
+
+
+def test_what_was_given_up_is_counted_once() -> None:
+    """Spans that were on their way when time was up are dropped, and nothing else later."""
+    dropped = Account(created=CALLS, exported=0, dropped=CALLS, pending=0)
+    assert in_fresh_process(give_up) == {"at once": dropped, "later": dropped}
 
 
 def shut_down_under_way() -> dict[str, Any]:

@@ -61,10 +61,11 @@ def series(telemetry: Telemetry, *names: str) -> dict[str, float]:
 def day_of_a_child(telemetry: Telemetry, collector: Collector) -> dict[str, Any]:
     """The scripted work of a child, and what it sees then."""
     call_llm(CALLS)
+    session = telemetry.sessions.get("child")
     return {
         "browsed": browse(collector),
         "flushed": telemetry.flush(CHILD_S),
-        "session": getattr(telemetry.sessions.get("child"), "as_dict", dict)().get("total_requests"),
+        "session": session.as_dict()["total_requests"] if session is not None else None,
         "counts": series(telemetry, "genapp_llm_requests_total", "genapp_action_count_total"),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
 import signal
@@ -108,7 +109,7 @@ def polls_on(calls: int) -> None:
     async def main() -> None:
         start()
         say("ready", _work(calls))
-        while True:
+        for _ in itertools.count():
             await asyncio.sleep(0.01)
 
     asyncio.run(main())

@@ -115,13 +115,19 @@ def test_closed_inside_another_call(tracing: Tracing) -> None:
     assert outcomes(tracing) == [CUT]
 
 
+async def cleaned_up(tracing: Tracing) -> None:
+    """Wait for the loop to have closed a stream its consumer left."""
+    gc.collect()
+    async with asyncio.timeout(5):
+        while not tracing.calls:  # noqa: ASYNC110 - the loop's own clean-up sets no event
+            await asyncio.sleep(0)
+
+
 async def test_left_by_an_asynchronous_consumer(tracing: Tracing) -> None:
     """`break` in `async for`: the loop closes the stream in a task of its own, without a word."""
     async for _ in astream():
         break
-    gc.collect()
-    while not tracing.calls:  # noqa: ASYNC110 - the loop's own clean-up sets no event
-        await asyncio.sleep(0)
+    await cleaned_up(tracing)
     assert outcomes(tracing) == [CUT]
 
 
@@ -130,9 +136,7 @@ async def test_the_next_call_is_a_call_of_its_own(tracing: Tracing) -> None:
     with tracing.tracer().start_as_current_span("request") as request:
         async for _ in astream():
             break
-        gc.collect()
-        while not tracing.calls:  # noqa: ASYNC110 - the loop's own clean-up sets no event
-            await asyncio.sleep(0)
+        await cleaned_up(tracing)
         with bind(session_id="s1"):
             plain_call()
     assert outcomes(tracing) == [CUT, PLAIN]

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 

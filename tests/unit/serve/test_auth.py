@@ -83,7 +83,7 @@ def test_dev_token_is_generated_once(settings: Settings, caplog: pytest.LogCaptu
         *[
             (
                 "otel_genapp",
-                logging.INFO,
+                logging.WARNING,
                 f"internal_auth is not set: the header x-internal-auth takes {known}",
             )
         ]
