@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, overload
 
 from opentelemetry.context import Context, attach
 
@@ -103,7 +103,15 @@ class action_tracking:  # noqa: N801 - reads as a statement: `with action_tracki
         self.__exit__(kind, error, trace)
 
 
-def action_tracking_decorator(name: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+@overload
+def action_tracking_decorator(name: Callable[P, R]) -> Callable[P, R]: ...
+
+
+@overload
+def action_tracking_decorator(name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def action_tracking_decorator(name: Any = None) -> Any:
     """Track every call of a function, coroutine function, generator or async generator.
 
     `name` is the action's name, the function's own by default; static and class methods are
@@ -111,12 +119,11 @@ def action_tracking_decorator(name: Any = None) -> Callable[[Callable[P, R]], Ca
     its end; closing it early counts as `fail`. The action's series exist from decoration on with 0.
     """
     if callable(name):  # used bare, without a call
-        bare: Callable[[Callable[P, R]], Callable[P, R]] = _decorated(name, name.__name__)
-        return bare
+        return _decorated(name, name.__name__)
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Any) -> Any:
         action = name if name is not None else getattr(function, "__name__", "unknown")
-        return cast("Callable[P, R]", _decorated(function, action))
+        return _decorated(function, action)
 
     return decorate
 
@@ -126,18 +133,19 @@ def _decorated(function: Any, action: str) -> Any:
         return type(function)(_decorated(function.__func__, action))
     with _guarded:
         hub.announce_action(action)
-    # Of an object that can be called, its method says what kind of function it is.
-    called = function if inspect.isroutine(function) else type(function).__call__
-    wrap: Callable[[Any, str], Any]
-    if inspect.isasyncgenfunction(called):
-        wrap = _wrap_async_generator
-    elif inspect.isgeneratorfunction(called):
-        wrap = _wrap_generator
-    elif inspect.iscoroutinefunction(called):
-        wrap = _wrap_coroutine
-    else:
-        wrap = _wrap_function
-    return functools.wraps(function)(wrap(function, action))
+    return functools.wraps(function)(_wrapping(function)(function, action))
+
+
+def _wrapping(function: Any) -> Callable[[Any, str], Any]:
+    # Of an object that can be called, its method may say what kind of function it is.
+    for called in (function, type(function).__call__):
+        if inspect.isasyncgenfunction(called):
+            return _wrap_async_generator
+        if inspect.isgeneratorfunction(called):
+            return _wrap_generator
+        if inspect.iscoroutinefunction(called):
+            return _wrap_coroutine
+    return _wrap_function
 
 
 def action_suffix_problem(name: str) -> str | None:

@@ -87,9 +87,10 @@ class AsgiRequest(ServerRequest):
         self._span: RequestSpan | None = None
         _, maker = running.span_makers.get(id(app)) or _NO_MAKER
         if maker and outer is None and not self.finished and NATIVE not in scope and logs_go_nowhere():
-            self._span = maker.start(scope, self._entry, carrier=carrier if trusted else None)
-            self._entry = self._span.context
-            self._silenced = True
+            with guarded:  # failing, it leaves the span to native telemetry and the count to us
+                self._span = maker.start(scope, self._entry, carrier=carrier if trusted else None)
+                self._entry = self._span.context
+                self._silenced = True
         if "app_root_path" in scope:  # mounted in a router that is not FastAPI's
             self._mounts = getattr(scope.get("route"), "path", "")
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -315,3 +316,43 @@ def test_errors_by_hand(families: RecordingFamilies) -> None:
 def test_suffixes(name: str, problem: str | None) -> None:
     """A name says by its end what kind of action it is."""
     assert action_suffix_problem(name) == problem
+
+
+class _Shelf:
+    @action_tracking_decorator("outside_task")
+    @staticmethod
+    def outside() -> str:
+        return "outside"
+
+    @staticmethod
+    @action_tracking_decorator("inside_task")
+    def inside() -> str:
+        return "inside"
+
+    @action_tracking_decorator("class_task")
+    @classmethod
+    def of_class(cls) -> str:
+        return cls.__name__
+
+    async def __call__(self) -> None:
+        raise LookupError("the shelf is empty")
+
+
+@action_tracking_decorator
+def bare_task() -> str:
+    """Decorated without a call."""
+    return "bare"
+
+
+async def test_every_shape_of_function(families: RecordingFamilies) -> None:
+    """Static and class methods, bare use, objects with an async `__call__` and partials are tracked."""
+    shelf = _Shelf()
+    said = [shelf.outside(), _Shelf.inside(), shelf.of_class(), bare_task()]
+    for odd in (shelf, partial(_Shelf.__call__, shelf)):
+        with pytest.raises(LookupError, match="the shelf is empty"):
+            await action_tracking_decorator("odd_task")(odd)()
+    assert said == ["outside", "inside", "_Shelf", "bare"]
+    assert counts(families) == {
+        "outside_task success": 1, "inside_task success": 1, "class_task success": 1,
+        "bare_task success": 1, "odd_task fail": 2,
+    }  # fmt: skip
