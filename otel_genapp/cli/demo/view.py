@@ -108,7 +108,8 @@ def screen(scene: Scene, *, width: int, now: datetime) -> Group:
         session_table(scene.sessions, width=width, now=now),
     ]
     if scene.count > len(scene.sessions):
-        parts.append(Text(f"and {scene.count - len(scene.sessions):,} earlier sessions", style="dim"))
+        hidden = scene.count - len(scene.sessions)
+        parts.append(Text(f"and {hidden:,} earlier session{'s' * (hidden != 1)}", style="dim"))
     for part in (scene.trace, scene.hints):
         if part is not None:
             parts += ["", part]
