@@ -206,6 +206,18 @@ def test_totals_by_minute(store: Store) -> None:
     assert store.totals(from_ns=at[2], to_ns=at[3]).by_model == {("openai", "gpt-5"): sums_of(calls[2], late)}
 
 
+def test_totals_of_calls_without_a_session(store: Store) -> None:
+    """They are told apart in the totals over all time and in those of a range of minutes."""
+    bound = [call(str(number)) for number in range(3)]
+    unbound = [call(f"unbound {number}", session_id=None) for number in range(2)]
+    late = amendment("unbound 0", session_id=None)
+    store.apply((*bound, *unbound, late))
+    for totals in (store.totals(), store.totals(from_ns=START_NS)):
+        assert totals.overall == sums_of(*bound, *unbound, late)
+        assert totals.without_session == sums_of(*unbound, late)
+    assert store.totals(from_ns=START_NS + MINUTE_NS).without_session == Rollup()
+
+
 def test_minutes_add_up_to_the_whole(store: Store) -> None:
     """300 random calls, cut into random ranges, are each in exactly one."""
     seed = random.Random(3)  # noqa: S311 - repeatable on purpose

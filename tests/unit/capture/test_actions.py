@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import pytest
+from opentelemetry.context import Context, get_current
 
 from otel_genapp import hub, semconv
 from otel_genapp.capture.actions import (
@@ -105,6 +109,28 @@ def test_many_errors_in_one_action_count_once_each(families: RecordingFamilies) 
             with pytest.raises(KeyError), action_tracking("middle_task"), action_tracking("inner_task"):
                 raise KeyError(number)
     assert errors(families) == [("KeyError", "shop-bot")] * 40
+
+
+class LostError(Exception):
+    """An error that can be watched; a plain one takes no weak reference."""
+
+
+def test_an_ended_action_keeps_no_error(families: RecordingFamilies) -> None:
+    """A context copied inside an action, as a task's is, does not hold on to what went wrong there."""
+
+    def fail() -> tuple[Context, weakref.ref[LostError]]:
+        lost = LostError()
+        watched = weakref.ref(lost)
+        with action_tracking("outer_task"):
+            copied = get_current()
+            with suppress(LostError), action_tracking("inner_task"):
+                raise lost
+        return copied, watched
+
+    _copied, watched = fail()
+    gc.collect()
+    assert watched() is None
+    assert errors(families) == [("LostError", "shop-bot")]
 
 
 def test_an_error_the_request_counted_too(families: RecordingFamilies) -> None:
