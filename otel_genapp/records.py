@@ -19,6 +19,8 @@ TOKEN_LIMIT = 1_000_000_000
 
 def whole_number(value: object) -> int | None:
     """`value` as a whole number of at least 0, or None: never a guess, never an exception."""
+    if type(value) is int:
+        return value if value >= 0 else None
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, float):
@@ -85,6 +87,14 @@ class LLMCall:
     finish_reasons: tuple[str, ...] = ()
     response_id: str | None = None
     cost_nano_usd: int | None = None
+    price_version: str | None = None
+    """The price table the cost was computed with; None where the application or nobody said a cost."""
+    service_tier: str | None = None
+    """What the provider says it served the call as (`default`, `flex`, `priority`, …)."""
+    priced_parts: tuple[tuple[str, int], ...] = ()
+    """Tokens with a price of their own: `cache_write_1h`, `audio_input`, `audio_output`; parts of `usage`."""
+    attempts: tuple[str, ...] = ()
+    """Status of each HTTP attempt, in order; empty where no attempt was seen."""
     session_id: str | None = None
     user_id: str | None = None
     correlation_id: str | None = None
@@ -109,10 +119,10 @@ class LLMCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LLMAmendment:
-    """Tokens that became known outside a call's own record: an agent span's residual, a late child.
+    """What became known outside a call's own record: an agent span's residual, a late child.
 
-    `requests` counts nothing: an amendment only adds `usage` to the totals of the session and
-    model it names, among the successful or the failed ones as `status` says.
+    It is no request: an amendment only adds `usage`, its cost and `attempts` to the totals of the
+    session and model it names, among the successful or the failed ones as `status` says.
     """
 
     call_id: str
@@ -122,6 +132,9 @@ class LLMAmendment:
     provider: str = "unknown"
     model: str = "unknown"
     usage: Usage = Usage()
+    cost_nano_usd: int | None = None
+    price_version: str | None = None
+    attempts: tuple[str, ...] = ()
     session_id: str | None = None
     user_id: str | None = None
 

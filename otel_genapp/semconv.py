@@ -134,6 +134,10 @@ LLM_UNKNOWN_USAGE = Metric(
 LLM_TOOL_CALLS = Metric(
     "genapp_llm_tool_calls_total", "counter", _LLM, "Tool calls the models asked for.", "{call}"
 )
+LLM_ATTEMPTS = Metric(
+    "genapp_llm_attempts_total", "counter", ("provider", "model", "status"),
+    "HTTP attempts of LLM calls, retries included, by status code.", "{attempt}",
+)  # fmt: skip
 LLM_IN_FLIGHT = Metric(
     "genapp_llm_in_flight", "gauge", (), "LLM calls started and not finished.", "{request}"
 )
@@ -177,7 +181,7 @@ METRICS: tuple[Metric, ...] = (
     HTTP_REQUESTS, HTTP_DURATION, HTTP_SIZE,
     ACTION_COUNT, ACTION_DURATION, ACTION_SIZE,
     LLM_REQUESTS, LLM_DURATION, LLM_FIRST_TOKEN, LLM_TOKENS, LLM_COST, LLM_UNPRICED,
-    LLM_UNKNOWN_USAGE, LLM_TOOL_CALLS, LLM_IN_FLIGHT, ACTIVE_SESSIONS,
+    LLM_UNKNOWN_USAGE, LLM_TOOL_CALLS, LLM_ATTEMPTS, LLM_IN_FLIGHT, ACTIVE_SESSIONS,
     ERRORS,
     TELEMETRY_ERRORS, TELEMETRY_RECORDS, TELEMETRY_DROPPED, TELEMETRY_FOLDED,
 )  # fmt: skip
@@ -206,6 +210,14 @@ OPERATION = "gen_ai.operation.name"
 PROVIDER = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
 REQUEST_STREAM = "gen_ai.request.stream"
+REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count"
+REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+REQUEST_TOP_P = "gen_ai.request.top_p"
+REQUEST_TOP_K = "gen_ai.request.top_k"
+REQUEST_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty"
+REQUEST_PRESENCE_PENALTY = "gen_ai.request.presence_penalty"
+REQUEST_SEED = "gen_ai.request.seed"
 RESPONSE_MODEL = "gen_ai.response.model"
 RESPONSE_ID = "gen_ai.response.id"
 FINISH_REASONS = "gen_ai.response.finish_reasons"
@@ -218,10 +230,17 @@ REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 ERROR_TYPE = "error.type"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
+HTTP_STATUS_CODE = "http.response.status_code"
+RESPONSE_HEADER_PREFIX = "http.response.header."
 LLM_STATUS = "genapp.llm.status"
 TOOL_NAMES = "genapp.llm.tool_names"
 TOOL_CALL_COUNT = "genapp.llm.tool_calls"
 COST_USD = "genapp.llm.cost_usd"
+ATTEMPTS = "genapp.llm.attempts"
+SERVICE_TIER = "genapp.llm.service_tier"
+AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
+AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
+CACHE_WRITE_1H_TOKENS = "genapp.llm.cache_write_1h_tokens"
 
 OWN_ID_KEYS = frozenset({
     CORRELATION_ID, SESSION_ID, USER_ID, CONVERSATION_ID, RESPONSE_ID,

@@ -16,6 +16,23 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from otel_genapp import semconv
 
+_ATTRIBUTES = (
+    (semconv.INPUT_TOKENS, "input_tokens"),
+    (semconv.OUTPUT_TOKENS, "output_tokens"),
+    (semconv.CACHE_READ_TOKENS, "cache_read_tokens"),
+    (semconv.CACHE_WRITE_TOKENS, "cache_write_tokens"),
+    (semconv.REASONING_TOKENS, "reasoning_tokens"),
+    (semconv.RESPONSE_MODEL, "response_model"),
+    (semconv.RESPONSE_ID, "response_id"),
+    (semconv.FIRST_CHUNK_S, "first_token_s"),
+    (semconv.COST_USD, "cost_usd"),
+    (semconv.SERVICE_TIER, "service_tier"),
+    (semconv.CACHE_WRITE_1H_TOKENS, "cache_write_1h_tokens"),
+    (semconv.AUDIO_INPUT_TOKENS, "audio_input_tokens"),
+    (semconv.AUDIO_OUTPUT_TOKENS, "audio_output_tokens"),
+)
+"""Attribute -> field of `LLMOutcome`, for the fields that are one value or nothing."""
+
 
 @dataclass(slots=True)
 class LLMOutcome:
@@ -32,31 +49,37 @@ class LLMOutcome:
     tool_names: list[str] = field(default_factory=list)
     first_token_s: float | None = None
     cost_usd: float | None = None
+    service_tier: str | None = None
+    cache_write_1h_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    attempts: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further attributes of the span, by their names."""
 
     def attributes(self) -> dict[str, Any]:
         """The span attributes that say it."""
-        found: dict[str, Any] = {
-            semconv.INPUT_TOKENS: self.input_tokens,
-            semconv.OUTPUT_TOKENS: self.output_tokens,
-            semconv.CACHE_READ_TOKENS: self.cache_read_tokens,
-            semconv.CACHE_WRITE_TOKENS: self.cache_write_tokens,
-            semconv.REASONING_TOKENS: self.reasoning_tokens,
-            semconv.RESPONSE_MODEL: self.response_model,
-            semconv.RESPONSE_ID: self.response_id,
-            semconv.FINISH_REASONS: self.finish_reasons or None,
-            semconv.FIRST_CHUNK_S: self.first_token_s,
-            semconv.COST_USD: self.cost_usd,
-        }
+        found: dict[str, Any] = {}
+        for key, name in _ATTRIBUTES:
+            value = getattr(self, name)
+            if value is not None:
+                found[key] = value
+        if self.finish_reasons:
+            found[semconv.FINISH_REASONS] = self.finish_reasons
         if self.tool_names:
             found[semconv.TOOL_NAMES] = tuple(self.tool_names)
             found[semconv.TOOL_CALL_COUNT] = len(self.tool_names)
-        return {key: value for key, value in found.items() if value is not None}
+        if self.attempts:
+            found[semconv.ATTEMPTS] = tuple(self.attempts)
+        if self.extra:
+            found.update(self.extra)
+        return found
 
 
 class LLMSpan:
     """One LLM call as a CLIENT span; `finish` ends it once, however often it is called."""
 
-    __slots__ = ("_finished", "_started_s", "outcome", "span")
+    __slots__ = ("_finished", "_started_ns", "_started_s", "outcome", "span")
 
     def __init__(
         self,
@@ -77,8 +100,13 @@ class LLMSpan:
             attributes.update(extra)
         self.outcome = LLMOutcome()
         self._finished = False
+        self._started_ns = time.time_ns()
         self.span: Span = tracer.start_span(
-            f"{operation} {model}", context=context, kind=SpanKind.CLIENT, attributes=attributes
+            f"{operation} {model}",
+            context=context,
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=self._started_ns,
         )
         # After the span's own start, so that no first token comes later than the call is long.
         self._started_s = time.perf_counter()
@@ -88,8 +116,13 @@ class LLMSpan:
         if self.outcome.first_token_s is None:
             self.outcome.first_token_s = time.perf_counter() - self._started_s
 
-    def finish(self, status: str = semconv.SUCCESS, error_type: str | None = None) -> bool:
-        """End the span with `success`, `fail` or `cancelled`; False when it had ended before."""
+    def finish(
+        self, status: str = semconv.SUCCESS, error_type: str | None = None, *, ended_s: float | None = None
+    ) -> bool:
+        """End the span with `success`, `fail` or `cancelled`; False when it had ended before.
+
+        `ended_s` is when the call ended by `time.perf_counter`, if that is not now.
+        """
         if self._finished:
             return False
         self._finished = True
@@ -99,5 +132,7 @@ class LLMSpan:
             attributes[semconv.ERROR_TYPE] = error_type or "unknown"
             self.span.set_status(StatusCode.ERROR)
         self.span.set_attributes(attributes)
-        self.span.end()
+        seconds = (time.perf_counter() if ended_s is None else ended_s) - self._started_s
+        # By the monotonic clock: the wall clock may be set while a call runs.
+        self.span.end(self._started_ns + int(max(seconds, 0.0) * 1e9))
         return True

@@ -38,6 +38,7 @@ class Instruments:
     llm_unpriced: MeasuredFamily
     llm_unknown_usage: MeasuredFamily
     llm_tool_calls: MeasuredFamily
+    llm_attempts: MeasuredFamily
     errors: MeasuredFamily
     telemetry_errors: MeasuredFamily
     telemetry_records: MeasuredFamily

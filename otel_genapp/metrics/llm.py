@@ -11,10 +11,14 @@ from otel_genapp.records import LLMAmendment, Record, Usage
 
 def fold(instruments: Instruments, record: Record, *, context: Context | None) -> None:
     """Count one record. `context` holds the call's span, for exemplars."""
-    if isinstance(record, LLMAmendment):
-        _fold_tokens(instruments, record.usage, labels=(record.provider, record.model), context=context)
-        return
     model = (record.provider, record.model)
+    for status in record.attempts:
+        instruments.llm_attempts.record(1, (*model, status), context)
+    if isinstance(record, LLMAmendment):
+        _fold_tokens(instruments, record.usage, labels=model, context=context)
+        if record.cost_nano_usd is not None:
+            instruments.llm_cost.record(record.cost_nano_usd / 1e9, model, context)
+        return
     operation = (*model, record.operation)
     instruments.llm_requests.record(1, (*operation, record.status), context)
     instruments.llm_duration.record(record.duration_ms / 1e3, operation, context)
