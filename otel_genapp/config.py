@@ -33,6 +33,7 @@ ENVIRONMENT: dict[str, str] = {
     "propagate_to": "GENAPP_PROPAGATE_TO",
     "client_paths": "GENAPP_CLIENT_PATHS",
     "fastapi_spans": "GENAPP_FASTAPI_SPANS",
+    "llm_wire": "GENAPP_LLM_WIRE",
     "prometheus_auth": "GENAPP_PROMETHEUS_AUTH",
     "session_limit": "GENAPP_SESSION_LIMIT",
 }
@@ -104,6 +105,7 @@ class Settings:
     propagate_to: str = LOCAL_HOSTS
     client_paths: tuple[str, ...] = ()
     fastapi_spans: str = "native"
+    llm_wire: bool = True
     prometheus_auth: bool = False
     session_limit: int = 10_000
     otel: OtelEnvironment = field(default_factory=OtelEnvironment)
@@ -223,7 +225,7 @@ def _typed(setting: str, value: Any, *, source: str) -> Any:
             return int(value)
         except (OverflowError, TypeError, ValueError):
             raise ConfigError(f"{source} must be a whole number, got {value!r}") from None
-    if setting == "prometheus_auth":
+    if setting in {"llm_wire", "prometheus_auth"}:
         if isinstance(value, bool):
             return value
         if str(value).lower() in {"1", "true", "yes", "on"}:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -61,6 +61,16 @@ class Families(Protocol):
     def telemetry_dropped(self) -> Family: ...
 
 
+class Calls(Protocol):
+    """The LLM calls under way, as the counting knows them."""
+
+    def holder_of(self, context: Context) -> int:
+        """The id of the open LLM span that a call made in `context` belongs to; 0 for none."""
+
+    def nest(self, span_id: int, attributes: Mapping[str, Any]) -> None:
+        """Count what became known of a call inside that span, as far as the span does not say it."""
+
+
 @dataclass(slots=True)
 class Hub:
     """What producers may use of one running telemetry."""
@@ -70,6 +80,7 @@ class Hub:
     tracer: Tracer
     trusted: HostRule
     egress: HostRule
+    calls: Calls
     flush: Callable[[float], bool]
     """Deliver what is pending within that many seconds; called at ASGI lifespan shutdown."""
     wants_http_metrics: bool = False
@@ -82,6 +93,10 @@ class Hub:
     """id of a web app -> (its middleware stack, what makes its spans), see `capture.fastapi_span`."""
     exchanges: set[Any] = field(default_factory=set)
     """Outgoing requests begun and not ended, see `capture.client_exchange`."""
+    held_calls: dict[tuple[int, int], Any] = field(default_factory=dict)
+    """Where it runs (thread, task) -> the LLM call waiting there for its next attempt, see `capture.llm_wire`."""
+    reaping: bool = False
+    """Whether somebody sees to it that LLM calls nobody ends do end."""
     put_off: deque[Callable[[], None]] = field(default_factory=deque)
     """Measurements that came up inside a garbage collection, see `capture.finalizers`."""
     collecting_thread: int = 0

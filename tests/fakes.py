@@ -7,7 +7,7 @@ import gzip
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -144,6 +144,19 @@ class RecordingFamilies:
         return counted
 
 
+class NoCalls:
+    """No LLM call is held by anybody; what is nested is remembered."""
+
+    def __init__(self) -> None:
+        self.nested: list[tuple[int, dict[str, Any]]] = []
+
+    def holder_of(self, context: Context) -> int:
+        return 0
+
+    def nest(self, span_id: int, attributes: Mapping[str, Any]) -> None:
+        self.nested.append((span_id, dict(attributes)))
+
+
 def hub_for(families: Any, *, tracer: Tracer | None = None, **settings: Any) -> hub.Hub:
     """A hub around `families`, with these settings."""
     chosen = Settings(app="shop-bot", **settings)
@@ -153,6 +166,7 @@ def hub_for(families: Any, *, tracer: Tracer | None = None, **settings: Any) -> 
         tracer=tracer or NoOpTracer(),
         trusted=chosen.trust_rule(),
         egress=chosen.propagate_rule(),
+        calls=NoCalls(),
         flush=lambda _timeout_s: True,
     )
 

@@ -18,6 +18,7 @@ from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
 from otel_genapp.capture.client_exchange import finish_open_exchanges
 from otel_genapp.capture.finalizers import measure_put_off, watch_collections
+from otel_genapp.capture.llm_wire.reaper import finish_open_calls
 from otel_genapp.config import Settings
 from otel_genapp.context import GenappPropagator
 from otel_genapp.ledger.store_memory import MemoryStore
@@ -115,6 +116,7 @@ class Machinery:
             tracer=trace.get_tracer(semconv.SCOPE, __version__),
             trusted=self.settings.trust_rule(),
             egress=self.settings.propagate_rule(),
+            calls=self.processor,
             flush=flush,
             # Ours without an endpoint has no reader; somebody else's is theirs to read.
             wants_http_metrics=bool(self.settings.otel.metrics_endpoint) or self._global_meters is None,
@@ -146,6 +148,9 @@ class Machinery:
     def close(self, timeout_s: float) -> bool:
         """Let go of the providers, deliver what is pending and stop, within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
+        if self._hub is not None:
+            with _guarded:
+                finish_open_calls(self._hub)
         if hub.active is self._hub:  # else another telemetry has taken over meanwhile
             hub.set_active(None)
             with _guarded:

@@ -12,6 +12,7 @@ failed request too and counts as `error` or `timeout`; one the caller stops read
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextvars import Token
 from time import perf_counter
 from types import TracebackType
@@ -78,7 +79,7 @@ class Exchange:
         with _guarded:
             self._request_bytes += chunk.nbytes if isinstance(chunk, memoryview) else len(chunk)
 
-    def answered(self, status_code: int) -> None:
+    def answered(self, status_code: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """The answer's head is here; from now on there is an answer's body to size."""
         self._status = str(status_code)
         self._response_bytes = 0
@@ -87,6 +88,9 @@ class Exchange:
         """A chunk of the answer's body, as it came over the wire."""
         with _guarded:
             self._response_bytes = (self._response_bytes or 0) + len(chunk)
+
+    def read_to_end(self) -> None:
+        """The answer's body is here to its end."""
 
     def received_in_all(self, byte_count: int | None) -> None:
         """The size of the answer's body where it is not watched chunk by chunk; None: unknown."""
@@ -198,7 +202,9 @@ def _forget_inherited() -> None:
     running = hub.active
     if running is not None:
         running.exchanges.clear()
+        running.held_calls.clear()
         running.put_off.clear()
+        running.reaping = False
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,14 +12,22 @@ import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
+from opentelemetry import propagate
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from otel_genapp import hub
+from otel_genapp import hub, semconv
 from otel_genapp.capture.client_exchange import Exchange, Sending
 from otel_genapp.capture.client_patches import Installation, MethodPatch, Spans, Undo, installed
 from otel_genapp.capture.client_resource import client_resources
+from otel_genapp.capture.llm_wire import retries
+from otel_genapp.capture.llm_wire.asked import Asked, asked
+from otel_genapp.capture.llm_wire.call import WireCall
+from otel_genapp.capture.llm_wire.exchange import LLMExchange
+from otel_genapp.capture.llm_wire.reaper import watch
+from otel_genapp.capture.llm_wire.routes import route
 from otel_genapp.hub import Hub
 from otel_genapp.quiet import quiet
 
@@ -132,19 +140,62 @@ class _TransportCall(Sending):
         url = request.url
         host = url.raw_host.decode("ascii")
         resources = client_resources(self.running.settings.client_paths)
-        path = url.raw_path.decode("ascii") if resources.wants_path else ""
-        self.send_in(self.egress(host))
+        path = url.raw_path.decode("ascii") if resources.wants_path or request.method == "POST" else ""
+        context = self.egress(host)
         self._headers = request.headers
-        self.exchange = Exchange(
-            self.running,
-            self._flavour.app_type,
-            method=request.method,
-            resource=resources.name(url.scheme, host, port=url.port, path=path),
-            timeouts=self._flavour.timeouts,
-        )
+        measured = {
+            "method": request.method,
+            "resource": resources.name(
+                url.scheme, host, port=url.port, path=path if resources.wants_path else ""
+            ),
+            "timeouts": self._flavour.timeouts,
+        }
+        said = self._asked(host, url.port, path=path) if path else None
+        if said is None:
+            self.exchange = Exchange(self.running, self._flavour.app_type, **measured)
+        else:
+            exchange = LLMExchange(self.running, self._flavour.app_type, asked=said, **measured)
+            self.exchange = exchange
+            context = self._begin_call(exchange, said, context=context)
+        self.send_in(context)
         if isinstance(request.stream, self._streams.kind):
             self._stream = request.stream
             self._body = request.stream = self._streams.request(request.stream, self.exchange)
+
+    def _asked(self, host: str, port: int | None, *, path: str) -> Asked | None:
+        """What the request asks of a model, if it is a call to one."""
+        found = route(host, port, path=path.partition("?")[0])
+        if found is None or not self.running.settings.llm_wire:
+            return None
+        try:
+            body = self._request.content
+        except self._flavour.not_read:
+            body = None
+        said = asked(found, body)
+        if said is not None:
+            said.extra[semconv.SERVER_ADDRESS] = host
+            if port is not None:
+                said.extra[semconv.SERVER_PORT] = port
+        return said
+
+    def _begin_call(self, exchange: LLMExchange, said: Asked, *, context: Context) -> Context:
+        """Make `exchange` an attempt of its call; returns the context to send it in."""
+        count = self._request.headers.get(retries.COUNT_HEADER)
+        call = retries.take_up(self.running, said.model)
+        if call is None:
+            call = WireCall(self.running, said, context=context)
+        exchange.begin(call, retryable=count is not None)
+        watch(self.running)
+        context = call.context(context)
+        if call.replaces_http_span:
+            # As OpenTelemetry's instrumentor does, on a copy: the request stays as its owner made it.
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier, context)
+            if carrier:
+                headers = self._request.headers.copy()
+                headers.update(carrier)
+                self._request.headers = headers
+        return context
 
     def end(self) -> None:
         # The request stays as its owner made it: a redirect would send our wrapper again.
@@ -157,7 +208,7 @@ class _TransportCall(Sending):
         if exchange is None:
             return response
         with _guarded:
-            exchange.answered(response.status_code)
+            exchange.answered(response.status_code, response.headers.raw)
             if response.has_redirect_location:
                 # The next hop copies these headers, and may be a host that must not have ours.
                 self._request.headers = self._headers
@@ -167,6 +218,7 @@ class _TransportCall(Sending):
             # Something below has read the body already: a cache or a recorder.
             if response.is_closed:
                 exchange.received(response.content)
+                exchange.read_to_end()
         exchange.finish()
         return response
 
@@ -217,6 +269,7 @@ class _SyncResponse(_WatchedResponse):
             for chunk in self._stream:
                 exchange.received(chunk)
                 yield chunk
+            exchange.read_to_end()
 
     def close(self) -> None:
         with self._exchange:
@@ -231,6 +284,7 @@ class _AsyncResponse(_WatchedResponse):
                 async for chunk in chunks:
                     exchange.received(chunk)
                     yield chunk
+                exchange.read_to_end()
             finally:
                 # As without us: whoever closes this generator closes the library's.
                 if isinstance(chunks, AsyncGenerator):
@@ -255,10 +309,11 @@ class _Streams:
 class _Flavour:
     """What differs between httpx and httpx2: the module its classes come from."""
 
-    __slots__ = ("app_type", "asynchronous", "sync", "timeouts")
+    __slots__ = ("app_type", "asynchronous", "not_read", "sync", "timeouts")
 
     def __init__(self, module: Any) -> None:
         self.app_type: str = module.__name__
         self.timeouts: tuple[type[BaseException], ...] = (module.TimeoutException,)
+        self.not_read: type[Exception] = module.RequestNotRead
         self.sync = _Streams(module.SyncByteStream, request=_SyncRequest, response=_SyncResponse)
         self.asynchronous = _Streams(module.AsyncByteStream, request=_AsyncRequest, response=_AsyncResponse)

@@ -24,6 +24,9 @@ _guarded = quiet("capture")
 INFERENCE_CONTEXT_KEY: Final = "opentelemetry.genai.client.inference.context"
 """opentelemetry-util-genai's `CLIENT_INFERENCE_CONTEXT_KEY`, a plain string by its protocol."""
 
+EMBEDDING_CONTEXT_KEY: Final = "opentelemetry.genai.client.embedding.context"
+"""The same of embeddings."""
+
 # Field of util-genai's InferenceData -> field of LLMOutcome.
 _COUNTS: Final = (
     ("usage_input_tokens", "input_tokens"),
@@ -36,6 +39,11 @@ _WORDS: Final = (
     ("response_model", "response_model"),
     ("response_id", "response_id"),
     ("response_time_to_first_chunk", "first_token_s"),
+)
+_PARTS: Final = (
+    (semconv.CACHE_WRITE_1H_TOKENS, "cache_write_1h_tokens"),
+    (semconv.AUDIO_INPUT_TOKENS, "audio_input_tokens"),
+    (semconv.AUDIO_OUTPUT_TOKENS, "audio_output_tokens"),
 )
 _adding = threading.Lock()  # inner calls may run side by side
 
@@ -77,6 +85,16 @@ def publish(outcome: LLMOutcome, data: Any) -> None:
                 attributes[semconv.TOOL_CALL_COUNT] = len(names)
             if outcome.cost_usd is not None:
                 attributes[semconv.COST_USD] = attributes.get(semconv.COST_USD, 0.0) + outcome.cost_usd
+            if outcome.attempts:
+                attributes[semconv.ATTEMPTS] = (*attributes.get(semconv.ATTEMPTS, ()), *outcome.attempts)
+            for key, name in _PARTS:
+                value = getattr(outcome, name)
+                if value:
+                    attributes[key] = attributes.get(key, 0) + value
+            if outcome.service_tier is not None:
+                attributes[semconv.SERVICE_TIER] = outcome.service_tier
+            for key, value in outcome.extra.items():
+                attributes.setdefault(key, value)
 
 
 def fill(outcome: LLMOutcome, data: Any) -> None:
@@ -93,6 +111,14 @@ def fill(outcome: LLMOutcome, data: Any) -> None:
     if len(names) > len(outcome.tool_names):
         outcome.tool_names[:] = names
     outcome.cost_usd = _larger(outcome.cost_usd, attributes.get(semconv.COST_USD))
+    outcome.attempts.extend(attributes.get(semconv.ATTEMPTS, ()))
+    for key, name in _PARTS:
+        setattr(outcome, name, _larger(getattr(outcome, name), attributes.get(key)))
+    if outcome.service_tier is None:
+        outcome.service_tier = attributes.get(semconv.SERVICE_TIER)
+    for key, value in attributes.items():
+        if key.startswith("http.response."):
+            outcome.extra.setdefault(key, value)
 
 
 @functools.cache

@@ -14,12 +14,15 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from otel_genapp.pipeline.dialects import Facts, SpanClass
 from otel_genapp.records import Usage
 
 NODE_LIMIT = 50_000
 GRACE_S = 120.0
+ANSWERS_KEPT = 10_000
+"""Calls whose answer's id is remembered, to know a second span of the same answer."""
 
 _FIELDS = ("input", "output", "cache_read", "cache_write", "reasoning")
 _NO_TOKENS = (0, 0, 0, 0, 0)
@@ -30,24 +33,40 @@ class Call:
     """One logical LLM call: the outermost LLM span of a nest and what the spans below it said."""
 
     call_id: str
+    scope: str = ""
+    """The instrumentation that made its outermost span."""
     written: bool = False
     next_seq: int = 1
     held: list[int | None] = field(default_factory=lambda: [None] * len(_FIELDS))
     """Tokens of nested spans that ended before the outermost one."""
     inner: Facts | None = None
     """What the nested spans say together, to fill what the outermost one does not."""
+    told: tuple[int, ...] = _NO_TOKENS
+    """Tokens counted for it, once it is written."""
+    span_of_s: tuple[float, float] = (0.0, 0.0)
+    """When it began and ended."""
+    has_twin: bool = False
 
 
 class Node:
     """One recorded span in a tree that holds LLM or agent spans."""
 
     __slots__ = (
-        "below", "call", "counted_below", "credit", "ended_s", "parent", "span_class", "span_id",
-        "start_attributes", "started_s", "started_wall_ns",
+        "below", "call", "counted_below", "credit", "ended_s", "has_call", "ids", "nested", "parent", "place", "scope",
+        "span_class", "span_id", "start_attributes", "started_s", "started_wall_ns",
     )  # fmt: skip
 
-    def __init__(self, span_id: int, parent: Node | None, *, span_class: SpanClass | None) -> None:
+    def __init__(
+        self, span_id: int, parent: Node | None, *, span_class: SpanClass | None, scope: str = ""
+    ) -> None:
         self.span_id = span_id
+        self.scope = scope
+        self.place: tuple[int, int] | None = None
+        self.has_call = False
+        self.nested: dict[str, Any] = {}
+        """Attributes of calls below that have no span of their own."""
+        self.ids: tuple[str | None, str | None] = (None, None)
+        """Session and user, for what is said of the span after its end."""
         self.parent = parent
         self.span_class = span_class
         self.call: Call | None = None
@@ -80,6 +99,7 @@ class Tree:
 
     def __init__(self, *, node_limit: int = NODE_LIMIT, grace_s: float = GRACE_S) -> None:
         self._nodes: OrderedDict[int, Node] = OrderedDict()
+        self._answers: OrderedDict[str, Call] = OrderedDict()
         self._ended: deque[tuple[float, int]] = deque()
         self._node_limit = node_limit
         self._grace_s = grace_s
@@ -95,10 +115,26 @@ class Tree:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def start(self, span_id: int, *, parent_id: int, span_class: SpanClass | None, new_id: str) -> Node:
-        """Add a span. `new_id` names the logical call if this span is the outermost of one."""
+    def start(
+        self,
+        span_id: int,
+        *,
+        parent_id: int,
+        span_class: SpanClass | None,
+        new_id: str,
+        scope: str = "",
+        lost: Node | None = None,
+    ) -> Node:
+        """Add a span. `new_id` names the logical call if this span is the outermost of one.
+
+        `lost` stands in for a parent that is not known here, see `Strays`.
+        """
         with self._lock:
-            node = Node(span_id, self._nodes.get(parent_id), span_class=span_class)
+            parent = self._nodes.get(parent_id) or lost
+            node = Node(span_id, parent, span_class=span_class, scope=scope)
+            if span_class == "llm":
+                for above in ancestors(node):
+                    above.has_call = True
             self._nodes[span_id] = node
             self._settle_class(node, new_id)
             self._make_room()
@@ -127,16 +163,86 @@ class Tree:
                 return Contribution(usage, is_request=False, call=None, seq=1)
             call, added = self._join_counted(node, node.call, added=added)
             if self.is_outermost(node) and not call.written:
-                for above in _ancestors(node):
+                twin = self._twin(node, facts.response_id)
+                if twin is not None:
+                    return self._write_twin(node, twin, added=added)
+                for above in ancestors(node):
                     above.counted_below = call
+                self._remember(call, node, response_id=facts.response_id)
                 return self._write(call, added, reported=reported)
             return self._hold_or_amend(call, added, reported=reported, facts=facts)
+
+    def holder_of(self, span_id: int) -> Node | None:
+        """The open LLM span at or above this span, if it is known."""
+        node = self._nodes.get(span_id)
+        while node is not None:
+            if node.span_class == "llm" and node.ended_s is None:
+                return node
+            node = node.parent
+        return None
+
+    def nest(self, node: Node, *, facts: Facts) -> Contribution:
+        """Count a call below `node` that has no span of its own; as if one had ended there now."""
+        with self._lock:
+            inner = Node(0, node, span_class="llm", scope=node.scope)
+            inner.ended_s = time.perf_counter()
+            self._settle_class(inner, "")
+            reported = tuple(getattr(facts.usage, name) for name in _FIELDS)
+            added = self._settle_tokens(inner, reported)
+            if inner.call is None:
+                return Contribution(Usage(), is_request=False, call=None, seq=0)
+            return self._hold_or_amend(inner.call, added, reported=reported, facts=facts)
 
     def reset(self) -> None:
         """Forget everything, with a new lock; for the child of a fork."""
         self._lock = threading.RLock()
         self._nodes = OrderedDict()
+        self._answers = OrderedDict()
         self._ended = deque()
+
+    def take_seq(self, call: Call) -> int:
+        """The number of an amendment of a written call."""
+        with self._lock:
+            call.next_seq += 1
+            return call.next_seq - 1
+
+    def _twin(self, node: Node, response_id: str | None) -> Call | None:
+        """The call counted already from another instrumentation's span of the same answer.
+
+        That happens where the inner span has lost its context. Ids alone do not tell (a proxy may
+        give the same to everybody): the two must have been open at the same time.
+        """
+        other = self._answers.get(response_id) if response_id is not None else None
+        if other is None or other.has_twin or other.scope == node.scope:
+            return None
+        began_s, ended_s = other.span_of_s
+        if node.started_s > ended_s or began_s > (node.ended_s or began_s):
+            return None
+        return other
+
+    def _write_twin(self, node: Node, twin: Call, *, added: tuple[int, ...]) -> Contribution:
+        """What the second span of a counted call says beyond the first."""
+        twin.has_twin = True
+        node.call = twin
+        more = tuple(max(new - told, 0) for new, told in zip(added, twin.told, strict=True))
+        return self._amend(twin, more)
+
+    def _remember(self, call: Call, node: Node, *, response_id: str | None) -> None:
+        call.scope = node.scope
+        call.span_of_s = (node.started_s, node.ended_s or node.started_s)
+        if response_id is not None:
+            self._answers[response_id] = call
+            self._answers.move_to_end(response_id)
+            if len(self._answers) > ANSWERS_KEPT:
+                self._answers.popitem(last=False)
+
+    @staticmethod
+    def _amend(call: Call, added: tuple[int, ...]) -> Contribution:
+        seq = call.next_seq
+        if any(added):
+            call.next_seq += 1
+        usage = Usage(**dict(zip(_FIELDS, (v or None for v in added), strict=True)))
+        return Contribution(usage, is_request=False, call=call, seq=seq)
 
     @staticmethod
     def _join_counted(node: Node, own: Call, *, added: tuple[int, ...]) -> tuple[Call, tuple[int, ...]]:
@@ -153,17 +259,14 @@ class Tree:
         totals: dict[str, int | None] = {}
         for name, own, new, held in zip(_FIELDS, reported, added, call.held, strict=True):
             totals[name] = None if own is None and held is None else new + (held or 0)
+        call.told = tuple(totals[name] or 0 for name in _FIELDS)
         return Contribution(Usage(**totals), is_request=True, call=call, seq=0)
 
     def _hold_or_amend(
         self, call: Call, added: tuple[int, ...], *, reported: tuple[int | None, ...], facts: Facts
     ) -> Contribution:
         if call.written:  # a late child
-            usage = Usage(**dict(zip(_FIELDS, (v or None for v in added), strict=True)))
-            seq = call.next_seq
-            if any(added):
-                call.next_seq += 1
-            return Contribution(usage, is_request=False, call=call, seq=seq)
+            return self._amend(call, added)
         for position, (own, new) in enumerate(zip(reported, added, strict=True)):
             if own is not None:
                 call.held[position] = (call.held[position] or 0) + new
@@ -177,7 +280,7 @@ class Tree:
         node.call = above.call if above is not None else Call(new_id)
 
     def _settle_tokens(self, node: Node, reported: tuple[int | None, ...]) -> tuple[int, ...]:
-        chain = _ancestors(node)
+        chain = ancestors(node)
         added = []
         for position, own in enumerate(reported):
             value = max((own or 0) - node.below[position], 0)
@@ -211,12 +314,14 @@ def _joined(earlier: Facts, later: Facts) -> Facts:
     costs = [facts.cost_nano_usd for facts in (earlier, later) if facts.cost_nano_usd is not None]
     said = {field.name: getattr(later, field.name) or getattr(earlier, field.name) for field in fields(Facts)}
     said["cost_nano_usd"] = sum(costs) if costs else None
+    said["attempts"] = earlier.attempts + later.attempts
     said["tool_calls"] = earlier.tool_calls + later.tool_calls
     said["tool_names"] = earlier.tool_names + later.tool_names
     return Facts(**said)
 
 
-def _ancestors(node: Node) -> list[Node]:
+def ancestors(node: Node) -> list[Node]:
+    """The spans above, nearest first."""
     chain = []
     above = node.parent
     while above is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry import trace
@@ -24,6 +24,7 @@ from otel_genapp.pipeline.dialects import Facts
 from otel_genapp.pipeline.events import EventBus, LLMRequestStarted
 from otel_genapp.pipeline.identity import add_ids
 from otel_genapp.pipeline.redact import url_overrides
+from otel_genapp.pipeline.strays import Strays
 from otel_genapp.quiet import quiet
 from otel_genapp.records import LLMAmendment, LLMCall, Record
 from otel_genapp.secrets import looks_secret, without_secrets
@@ -57,6 +58,7 @@ class GenappSpanProcessor(SpanProcessor):
         self._ids = itertools.count()
         self._prefix = os.urandom(6).hex()
         self._open: set[int] = set()
+        self._strays = Strays()
         tree.on_abandon = self._abandon
 
     @property
@@ -68,9 +70,47 @@ class GenappSpanProcessor(SpanProcessor):
         with _guarded:
             self._start(span, parent_context)
 
+    def _on_ending(self, span: Span) -> None:
+        # The SDK's last moment to change a span; named as it names it while it is experimental.
+        with _guarded:
+            self._fill(span)
+
     def on_end(self, span: ReadableSpan) -> None:
         with _guarded:
             self._end(span)
+
+    def holder_of(self, context: Context) -> int:
+        """The id of the open LLM span that a call made in `context` belongs to; 0 for none."""
+        span_id = trace.get_current_span(context).get_span_context().span_id
+        node = self._tree.holder_of(span_id) if span_id else None
+        return node.span_id if node is not None else 0
+
+    def nest(self, span_id: int, attributes: Mapping[str, Any]) -> None:
+        """Count what became known of a call inside that span, as far as the span does not say it."""
+        with _guarded:
+            node = self._tree.get(span_id)
+            if node is None:
+                return  # dropped, and counted as lost, when there were too many
+            facts = dialects.read(attributes)
+            found = self._tree.nest(node, facts=facts)
+            if node.ended_s is None:
+                _merge(node.nested, attributes)
+            if found.call is None or not (found.has_tokens or facts.attempts) or not found.call.written:
+                return
+            self._emit(
+                LLMAmendment(
+                    call_id=found.call.call_id,
+                    seq=found.seq if found.has_tokens else self._tree.take_seq(found.call),
+                    at_ns=time.time_ns(),
+                    provider=_clean(facts.provider) or "unknown",
+                    model=_clean(facts.model) or "unknown",
+                    usage=found.usage,
+                    attempts=facts.attempts,
+                    session_id=node.ids[0],
+                    user_id=node.ids[1],
+                ),
+                Context(),
+            )
 
     def shutdown(self) -> None:
         """Nothing to close: records are handed on as spans end."""
@@ -86,6 +126,7 @@ class GenappSpanProcessor(SpanProcessor):
     def reset(self) -> None:
         """Forget the parent's open spans; for the child of a fork."""
         self._tree.reset()
+        self._strays.reset()
         self._open = set()
         self._prefix = os.urandom(6).hex()
 
@@ -105,9 +146,18 @@ class GenappSpanProcessor(SpanProcessor):
         parent_id = span.parent.span_id if span.parent is not None else 0
         if span_class is None and parent_id not in self._tree and not self._names_kind_late(span):
             return
+        scope = span.instrumentation_scope.name if span.instrumentation_scope is not None else ""
+        lost = self._strays.parent_for(scope, self._tree.get(parent_id)) if span_class == "llm" else None
         node = self._tree.start(
-            span_context.span_id, parent_id=parent_id, span_class=span_class, new_id=self._new_id()
+            span_context.span_id,
+            parent_id=parent_id,
+            span_class=span_class,
+            new_id=self._new_id(),
+            scope=scope,
+            lost=lost,
         )
+        if scope != semconv.SCOPE and self._names_kind_late(span):
+            self._strays.add(node)
         # The SDK drops the oldest attributes at its limit: those that say what the span is.
         node.start_attributes = dict(attributes)
         if self._tree.is_outermost(node):
@@ -128,6 +178,7 @@ class GenappSpanProcessor(SpanProcessor):
             node = self._tree.start(
                 span_context.span_id, parent_id=parent_id, span_class=None, new_id=self._new_id()
             )
+        self._strays.remove(node)
         merged = {**node.start_attributes, **(span.attributes or {})}
         node.start_attributes = {}
         span_class = dialects.classify(merged)
@@ -136,6 +187,7 @@ class GenappSpanProcessor(SpanProcessor):
             self._count_drop("usage", "invalid_value")
         if span_class is None and node.call is None:
             facts = _NOTHING
+        node.ids = (facts.session_id, facts.user_id)
         found = self._tree.end(node, span_class=span_class, facts=facts, new_id=self._new_id())
         context = trace.set_span_in_context(trace.NonRecordingSpan(span_context), Context())
         if found.is_request and found.call is not None:
@@ -144,6 +196,22 @@ class GenappSpanProcessor(SpanProcessor):
             self._events.publish_finished(call)
         elif found.has_tokens:
             self._emit(self._amendment(span, facts=facts, found=found), context)
+
+    def _fill(self, span: Span) -> None:
+        """Put on a span what calls inside it said and it does not: tokens, the answer's id, attempts."""
+        span_context = span.get_span_context()
+        node = self._tree.get(span_context.span_id) if span_context is not None else None
+        if node is None or not node.nested:
+            return
+        nested, node.nested = node.nested, {}
+        said = dialects.read({**node.start_attributes, **(span.attributes or {})})
+        own = dict(said.usage.by_type())
+        for key, value in nested.items():
+            fact = _FACTS.get(key)
+            known = own.get(fact, getattr(said, fact, None)) if fact is not None else None
+            is_missing = known is None or known == () or (fact == "tool_calls" and not known)
+            if is_missing and key not in (span.attributes or {}):
+                span.set_attribute(key, value)
 
     def _call(
         self, span: ReadableSpan, *, node: Node, facts: Facts, found: Contribution, logical: Call
@@ -172,6 +240,10 @@ class GenappSpanProcessor(SpanProcessor):
             finish_reasons=_clean_all(facts.finish_reasons or inner.finish_reasons),
             response_id=_plain_id(facts.response_id or inner.response_id),
             cost_nano_usd=facts.cost_nano_usd if facts.cost_nano_usd is not None else inner.cost_nano_usd,
+            service_tier=_clean(facts.service_tier or inner.service_tier),
+            priced_parts=facts.priced_parts or inner.priced_parts,
+            # Those of calls without a span were put on this one where the SDK lets us.
+            attempts=_clean_all(facts.attempts if len(facts.attempts) >= len(inner.attempts) else inner.attempts),
             session_id=facts.session_id or inner.session_id,
             user_id=facts.user_id or inner.user_id,
             correlation_id=facts.correlation_id,
@@ -221,6 +293,27 @@ class GenappSpanProcessor(SpanProcessor):
 
 
 _NOTHING = dialects.read({})
+_FACTS = {
+    semconv.INPUT_TOKENS: "input", semconv.OUTPUT_TOKENS: "output", semconv.CACHE_READ_TOKENS: "cache_read",
+    semconv.CACHE_WRITE_TOKENS: "cache_write", semconv.REASONING_TOKENS: "reasoning",
+    semconv.RESPONSE_MODEL: "response_model", semconv.RESPONSE_ID: "response_id",
+    semconv.FINISH_REASONS: "finish_reasons", semconv.FIRST_CHUNK_S: "first_token_ms",
+    semconv.PROVIDER: "provider", semconv.REQUEST_MODEL: "model", semconv.OPERATION: "operation",
+    semconv.TOOL_NAMES: "tool_names", semconv.TOOL_CALL_COUNT: "tool_calls",
+    semconv.SERVICE_TIER: "service_tier", semconv.ATTEMPTS: "attempts",
+}  # fmt: skip
+"""Attribute -> the token kind, or the field of `Facts`, that says the same in any dialect."""
+_ADDED_UP = frozenset({
+    semconv.INPUT_TOKENS, semconv.OUTPUT_TOKENS, semconv.CACHE_READ_TOKENS, semconv.CACHE_WRITE_TOKENS,
+    semconv.REASONING_TOKENS, semconv.TOOL_CALL_COUNT, semconv.TOOL_NAMES, semconv.ATTEMPTS,
+    semconv.CACHE_WRITE_1H_TOKENS, semconv.AUDIO_INPUT_TOKENS, semconv.AUDIO_OUTPUT_TOKENS,
+})  # fmt: skip
+
+
+def _merge(earlier: dict[str, Any], later: Mapping[str, Any]) -> None:
+    """Several calls inside one span: counts and lists add up, of the rest the later word counts."""
+    for key, value in later.items():
+        earlier[key] = earlier[key] + value if key in _ADDED_UP and key in earlier else value
 
 
 def _status(span: ReadableSpan, facts: Facts) -> tuple[str, str | None]:

@@ -1,0 +1,265 @@
+"""One HTTP attempt of an LLM call: bytes pass at once and unchanged, a copy is read on the side.
+
+The answer is read when its terminal event is here, before that chunk goes on to the application;
+else at its end, however that comes: whoever has the whole answer finds the call counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from otel_genapp import semconv
+from otel_genapp.capture.client_exchange import Exchange
+from otel_genapp.capture.finalizers import measure
+from otel_genapp.capture.llm_wire import retries
+from otel_genapp.capture.llm_wire.asked import Asked
+from otel_genapp.capture.llm_wire.call import WireCall
+from otel_genapp.capture.llm_wire.decoding import Decode, UndecodableError, decoder
+from otel_genapp.capture.llm_wire.formats import READINGS
+from otel_genapp.capture.llm_wire.reading import Reading
+from otel_genapp.capture.llm_wire.tape import BLOCK_BYTES, Tape
+from otel_genapp.quiet import quiet
+
+_guarded = quiet("capture")
+_WANTED = frozenset({
+    b"content-type", b"content-encoding", b"content-length", b"x-should-retry", b"retry-after",
+    b"x-amzn-bedrock-input-token-count", b"x-amzn-bedrock-output-token-count",
+    b"x-amzn-bedrock-cache-read-input-token-count", b"x-amzn-bedrock-cache-write-input-token-count",
+})  # fmt: skip
+_SHOWN_LIMIT = 16
+_SPLIT_BYTES = 48
+"""The longest mark of a terminal event, and room for what stands around it."""
+
+
+class LLMExchange(Exchange):
+    """An attempt of a call to a model; `begin` it before it is sent."""
+
+    __slots__ = ("_asked", "_call", "_calm", "_decode", "_expected", "_first_s", "_headers", "_open", "_reading",
+                 "_retryable", "_seen", "_tape")  # fmt: skip
+
+    def __init__(self, *args: Any, asked: Asked, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._asked = asked
+        self._call: WireCall | None = None
+        self._open = [True]  # popped by whoever reads the answer: atomic, so that it happens once
+        self._reading: Reading | None = None
+        self._tape: Tape | None = None
+        self._decode: Decode | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._expected = -1
+        self._calm: bytes | None = None
+        self._first_s: float | None = None
+        self._retryable = False
+        self._seen: tuple[int | None, float] | None = None
+
+    def begin(self, call: WireCall, *, retryable: bool) -> None:
+        """Make this an attempt of `call`; `retryable` says that its SDK may try again."""
+        self._call = call
+        self._retryable = retryable
+
+    def answered(self, status_code: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().answered(status_code)
+        with _guarded:
+            self._head(headers)
+
+    def _head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        call = self._call
+        if call is None:
+            return
+        found, shown = self._headers, 0
+        for raw, value in headers:
+            name = raw.lower()
+            if name in _WANTED:
+                found[name] = value
+            elif b"ratelimit" in name and shown < _SHOWN_LIMIT and name.isascii():
+                shown += 1
+                key = semconv.RESPONSE_HEADER_PREFIX + name.decode("ascii")
+                call.outcome.extra[key] = (value.decode("latin-1")[:128],)
+        reading = READINGS[self._asked.family](self._asked, call.outcome)
+        reading.head(found)
+        try:
+            self._decode = decoder(found.get(b"content-encoding", b"").decode("latin-1"))
+        except UndecodableError:
+            return  # the status still counts, the usage stays unknown
+        length = found.get(b"content-length", b"")
+        if length.isdigit() and len(length) < 16:
+            self._expected = int(length)
+        content_type = found.get(b"content-type", b"").decode("latin-1").lower()
+        self._reading = reading
+        self._tape = Tape(reading, content_type)
+        if reading.LAST == (b"[DONE]",):
+            self._calm = b"}\n\n"
+
+    def received(self, chunk: bytes) -> None:
+        with _guarded:
+            size = self._response_bytes = (self._response_bytes or 0) + len(chunk)
+            if self._first_s is None:
+                self._first_s = perf_counter()
+            tape = self._tape
+            if tape is None:
+                return
+            if self._decode is not None:
+                self._take_encoded(chunk, tape)
+            else:
+                tape.pieces.append(chunk)
+                tape.size += len(chunk)
+                if self._calm != chunk[-3:] and self._is_last(chunk, tape):
+                    self._settle()
+                elif tape.size > BLOCK_BYTES:
+                    tape.spill()
+            if size == self._expected and self._tape is not None:
+                self._settle()
+
+    def read_to_end(self) -> None:
+        with _guarded:
+            self._settle()
+
+    def idle_s(self, now_s: float) -> float:
+        """Seconds, as seen by repeated asking, in which nothing of the answer was read."""
+        seen = (self._response_bytes, now_s)
+        if self._seen is None or self._seen[0] != seen[0]:
+            self._seen = seen
+        return now_s - self._seen[1]
+
+    def abandon(self) -> None:
+        """Nobody will read on."""
+        with _guarded:
+            self._break_off(None, perf_counter())
+        super().finish()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        if self._open:
+            with _guarded:
+                measure(self._running, partial(self._break_off, error, perf_counter()))
+        super().finish(error)
+
+    def _take_encoded(self, chunk: bytes, tape: Tape) -> None:
+        decode = self._decode
+        if decode is None:
+            return
+        try:
+            last = False
+            for piece in decode(bytes(chunk)):
+                tape.pieces.append(piece)
+                tape.size += len(piece)
+                last = last or self._is_last(piece, tape)
+                if tape.size > BLOCK_BYTES and not last:
+                    tape.spill()
+        except UndecodableError:
+            self._tape = None  # what came so far may be anything
+            self._reading = None
+            return
+        if last:
+            self._settle()
+
+    def _is_last(self, chunk: bytes, tape: Tape) -> bool:
+        reading = self._reading
+        if reading is None:
+            return False
+        for mark in reading.LAST:
+            if mark in chunk and (mark != b"[DONE]" or _is_done_line(chunk, tape)):
+                return True
+        if len(tape.pieces) > 1 and tape.pieces[-2][-1:] != b"\n":
+            seam = tape.tail(len(chunk[:_SPLIT_BYTES]) + _SPLIT_BYTES + max(len(chunk) - _SPLIT_BYTES, 0))
+            seam = seam[: 2 * _SPLIT_BYTES]
+            return any(
+                mark in seam and (mark != b"[DONE]" or b"data: [DONE]" in seam or b"data:[DONE]" in seam)
+                for mark in reading.LAST
+            )
+        return False
+
+    def _settle(self) -> None:
+        """The answer is complete: read it, and end its call."""
+        call, reading = self._call, self._reading
+        if call is None or not self._close_once():
+            return
+        self._read()
+        status = self._status or semconv.STATUS_ERROR
+        if status >= "400" or not status.isdigit():
+            error_type = (reading.error_type if reading is not None else None) or status
+            self._end(call, semconv.FAIL, error_type=error_type)
+        elif "300" <= status < "400":
+            self._redirected(call, status)
+        elif reading is not None and reading.error_type is not None:
+            self._end(call, semconv.FAIL, error_type=reading.error_type)
+        else:
+            self._end(call, semconv.SUCCESS)
+
+    def _break_off(self, error: BaseException | None, ended_s: float) -> None:
+        """The exchange ends before its answer did: refused, broken, cancelled, closed or forgotten."""
+        call = self._call
+        if call is None or not self._close_once():
+            return
+        self._read()
+        if isinstance(error, Exception):
+            name = semconv.STATUS_TIMEOUT if isinstance(error, self._timeouts) else semconv.STATUS_ERROR
+            self._end(call, semconv.FAIL, error_type=type(error).__qualname__, attempt=name, ended_s=ended_s)
+        elif self._status is not None and self._status >= "400":
+            # An SDK that is about to retry does not read the error.
+            reading = self._reading
+            said = reading.error_type if reading is not None else None
+            self._end(call, semconv.FAIL, error_type=said or self._status, ended_s=ended_s)
+        elif self._status is not None and self._status >= "300":
+            self._redirected(call, self._status)
+        else:
+            kind = "closed" if error is None else type(error).__qualname__
+            self._end(call, semconv.CANCELLED, error_type=kind, ended_s=ended_s)
+
+    def _read(self) -> None:
+        tape, reading = self._tape, self._reading
+        self._tape = None
+        if tape is not None and reading is not None:
+            with _guarded:
+                tape.spill(ended=True)
+            reading.finish()
+
+    def _end(
+        self,
+        call: WireCall,
+        status: str,
+        *,
+        error_type: str | None = None,
+        attempt: str | None = None,
+        ended_s: float | None = None,
+    ) -> None:
+        outcome = call.outcome
+        attempt = attempt or self._status or semconv.STATUS_GONE
+        outcome.attempts.append(attempt)
+        if attempt.isdigit():
+            outcome.extra[semconv.HTTP_STATUS_CODE] = int(attempt)
+        if self._first_s is not None and self._asked.stream and outcome.first_token_s is None:
+            outcome.first_token_s = self._first_s - call.started_s
+        if status == semconv.FAIL and self._retryable and retries.will_retry(attempt, self._headers):
+            retries.hold(call, error_type)
+            return
+        call.finish(status, error_type, ended_s=ended_s)
+
+    def _redirected(self, call: WireCall, status: str) -> None:
+        call.outcome.attempts.append(status)
+        retries.hold(call, status, redirected=True)
+
+    def _close_once(self) -> bool:
+        try:
+            return self._open.pop()
+        except IndexError:
+            return False
+
+
+def _is_done_line(chunk: bytes, tape: Tape) -> bool:
+    """Whether `[DONE]` is an event, and not a word of the answer."""
+    place = chunk.find(b"[DONE]")
+    while place >= 0:
+        before = chunk[:place].rstrip(b" ")
+        if not before:
+            before = tape.tail(len(chunk) + 16)[:-len(chunk)].rstrip(b" ")
+        if before.endswith(b"data:"):
+            start = len(before) - 5
+            if start == 0 or before[start - 1 : start] in b"\r\n":
+                return True
+        place = chunk.find(b"[DONE]", place + 6)
+    return False
+
+

@@ -1,0 +1,134 @@
+"""The facts of a finished span, read by the current names of the conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otel_genapp import semconv
+from otel_genapp.pipeline.dialects.keys import FOREIGN
+from otel_genapp.pipeline.dialects.kinds import operation_kind
+from otel_genapp.pipeline.dialects.providers import provider_in
+from otel_genapp.pipeline.dialects.translation import translated
+from otel_genapp.pipeline.dialects.values import milliseconds_in, nano_usd_in, text_in, texts_in, tokens_in
+from otel_genapp.records import TOKEN_LIMIT, Usage, whole_tokens
+
+_USAGE = (
+    semconv.INPUT_TOKENS, semconv.OUTPUT_TOKENS, semconv.CACHE_READ_TOKENS,
+    semconv.CACHE_WRITE_TOKENS, semconv.REASONING_TOKENS,
+)  # fmt: skip
+_PRICED_PARTS = (
+    (semconv.AUDIO_INPUT_TOKENS, "audio_input"),
+    (semconv.AUDIO_OUTPUT_TOKENS, "audio_output"),
+    (semconv.CACHE_WRITE_1H_TOKENS, "cache_write_1h"),
+)
+_ASKED_FOR_TOOLS = frozenset(
+    {"tool_calls", "tool_call", "tool_use", "tool-calls", "function_call", "TOOL_CALL", "TOOL_CALLS"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one finished span says of its LLM call; None and empty where it says nothing."""
+
+    provider: str | None
+    model: str | None
+    operation: str | None
+    usage: Usage
+    invalid_numbers: int = 0
+    response_model: str | None = None
+    response_id: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+    """As the provider sent them."""
+    first_token_ms: float | None = None
+    tool_calls: int = 0
+    tool_names: tuple[str, ...] = ()
+    cost_nano_usd: int | None = None
+    status: str | None = None
+    error_type: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    correlation_id: str | None = None
+    attempts: tuple[str, ...] = ()
+    """Status of each HTTP attempt, in order."""
+    service_tier: str | None = None
+    priced_parts: tuple[tuple[str, int], ...] = ()
+    """Tokens with a price of their own: `audio_input`, `audio_output`, `cache_write_1h`."""
+
+
+def read(attributes: Mapping[str, Any]) -> Facts:
+    """The facts of a finished LLM or agent span.
+
+    The model is the one asked for; the one that answered only where no attribute names the former.
+    `usage.input` includes what was read from and written to a cache.
+    """
+    invalid = 0
+    if FOREIGN.isdisjoint(attributes):
+        kind = operation_kind(attributes.get(semconv.OPERATION))
+        operation = None if kind is None else kind.operation
+    else:
+        attributes, invalid = translated(attributes)
+        operation = None
+    get = attributes.get
+    usage, wrong = _usage(get)
+    response_model = text_in(get(semconv.RESPONSE_MODEL))
+    finish_reasons = _texts(get(semconv.FINISH_REASONS))
+    tool_names = _texts(get(semconv.TOOL_NAMES))
+    tool_calls = whole_tokens(get(semconv.TOOL_CALL_COUNT))
+    if tool_calls is None:
+        tool_calls = len(tool_names) or int(not _ASKED_FOR_TOOLS.isdisjoint(finish_reasons))
+    return Facts(
+        provider_in(get(semconv.PROVIDER)),
+        text_in(get(semconv.REQUEST_MODEL)) or response_model,
+        operation or text_in(get(semconv.OPERATION)),
+        usage,
+        invalid + wrong,
+        response_model,
+        text_in(get(semconv.RESPONSE_ID)),
+        finish_reasons,
+        milliseconds_in(get(semconv.FIRST_CHUNK_S)),
+        tool_calls,
+        tool_names,
+        nano_usd_in(get(semconv.COST_USD)),
+        text_in(get(semconv.LLM_STATUS)),
+        text_in(get(semconv.ERROR_TYPE)),
+        text_in(get(semconv.SESSION_ID)) or text_in(get(semconv.CONVERSATION_ID)),
+        text_in(get(semconv.USER_ID)),
+        text_in(get(semconv.CORRELATION_ID)),
+        _texts(get(semconv.ATTEMPTS)),
+        text_in(get(semconv.SERVICE_TIER)),
+        _priced_parts(get),
+    )
+
+
+def _usage(get: Callable[[str], Any]) -> tuple[Usage, int]:
+    counts = []
+    invalid = 0
+    for key in _USAGE:
+        value = get(key)
+        if value is not None and not (type(value) is int and 0 <= value <= TOKEN_LIMIT):
+            value = tokens_in(value)
+            invalid += value is None
+        counts.append(value)
+    tokens, _, cache_read, cache_write, _ = counts
+    cached = (cache_read or 0) + (cache_write or 0)
+    if tokens is not None and cached > tokens:
+        # An instrumentation that reports the input without its cached part.
+        counts[0] = tokens + cached
+    return Usage(*counts), invalid
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return () if value is None else texts_in(value)
+
+
+def _priced_parts(get: Callable[[str], Any]) -> tuple[tuple[str, int], ...]:
+    parts = []
+    for key, name in _PRICED_PARTS:
+        value = get(key)
+        if value is not None:
+            tokens = tokens_in(value)
+            if tokens:
+                parts.append((name, tokens))
+    return tuple(parts)
