@@ -18,6 +18,7 @@ _MODEL = re.compile(rb'(?<!\\)"(?:model|modelUri)"\s*:\s*"([^"\\]{1,256})"')
 _STREAM = re.compile(rb'(?<!\\)"stream"\s*:\s*true')
 _TOOLS = re.compile(rb'(?<!\\)"(?:tools|functions|toolConfig)"\s*:\s*[\[{]')
 
+_MEMBERS = ("model", "messages", "message", "prompt", "input", "query", "max_tokens")
 _REQUEST_ATTRIBUTES = (
     ("max_tokens", semconv.REQUEST_MAX_TOKENS),
     ("max_completion_tokens", semconv.REQUEST_MAX_TOKENS),
@@ -57,11 +58,7 @@ def asked(route: Route, body: bytes | None) -> Asked | None:
     if route.fits is not None and not route.fits(parsed):
         return None
     said = parsed.get("model") or parsed.get("modelUri")
-    family, provider = route.family, route.provider
-    if family == COHERE_OR_OPENAI:
-        family = "cohere" if "message" in parsed else "openai"
-        if family == "openai" and provider == "cohere":
-            provider = "openai"
+    family, provider = _cohere_or_openai(route, parsed)
     extra: dict[str, Any] = {}
     for key, attribute in _REQUEST_ATTRIBUTES:
         value = parsed.get(key)
@@ -91,6 +88,15 @@ def asked(route: Route, body: bytes | None) -> Asked | None:
     )
 
 
+def _cohere_or_openai(route: Route, body: dict[str, Any]) -> tuple[str, str]:
+    """Family and provider; one path is shared by two families."""
+    if route.family != COHERE_OR_OPENAI:
+        return route.family, route.provider
+    if "message" in body:
+        return "cohere", route.provider
+    return "openai", "openai" if route.provider == "cohere" else route.provider
+
+
 def _streams(route: Route, family: str, *, parsed: dict[str, Any]) -> bool:
     if route.stream is not None:
         return route.stream
@@ -115,14 +121,16 @@ def _parsed(body: bytes | None) -> dict[str, Any] | None:
 
 def _from_text(route: Route, body: bytes) -> Asked | None:
     """The same from a body too long to parse, or not JSON at all."""
-    if route.fits is not None and len(body) <= BODY_LIMIT_BYTES:
+    named = {key: None for key in _MEMBERS if b'"%b"' % key.encode() in body}
+    if route.fits is not None and not route.fits(named):
         return None
+    family, provider = _cohere_or_openai(route, named)
     model = _MODEL.search(body)
     stream = route.stream if route.stream is not None else _STREAM.search(body) is not None
     return Asked(
-        route.family,
+        family,
         route.operation,
-        route.provider,
+        provider,
         (clean_id(model[1].decode("utf-8", "replace")) if model else None) or route.model or "unknown",
         stream=stream,
         tools=_TOOLS.search(body) is not None or not body,

@@ -47,6 +47,8 @@ class CohereReading(Reading):
             self.reason(0, data.get("finish_reason"))
             response = data.get("response")
             if isinstance(response, dict):
+                self.outcome.response_id = None  # the whole answer's, not that of one generation
+                self.identity(response.get("generation_id") or response.get("id"))
                 self._end(response)
             return
         if kind is None or kind == "message":
@@ -82,7 +84,9 @@ class CohereReading(Reading):
             if told is not None or output is not None:
                 self.outcome.input_tokens, self.outcome.output_tokens = told, output
                 break
-        self.outcome.cache_read_tokens = first_tokens(usage, "cached_tokens")
+        cached = first_tokens(usage, "cached_tokens")
+        if cached is not None and cached <= (self.outcome.input_tokens or 0):
+            self.outcome.cache_read_tokens = cached  # else it is a part of what was not billed
 
 
 def _inside(data: object, *keys: str) -> Any:

@@ -6,6 +6,7 @@ else at its end, however that comes: whoever has the whole answer finds the call
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from time import perf_counter
@@ -30,6 +31,7 @@ _WANTED = frozenset({
     b"x-amzn-bedrock-cache-read-input-token-count", b"x-amzn-bedrock-cache-write-input-token-count",
 })  # fmt: skip
 _SHOWN_LIMIT = 16
+_DONE = re.compile(rb"(?:^|[\r\n])data: *\[DONE\]|^[^\"{]{0,12}\[DONE\]")
 _SPLIT_BYTES = 48
 """The longest mark of a terminal event, and room for what stands around it."""
 
@@ -37,7 +39,7 @@ _SPLIT_BYTES = 48
 class LLMExchange(Exchange):
     """An attempt of a call to a model; `begin` it before it is sent."""
 
-    __slots__ = ("_asked", "_call", "_calm", "_decode", "_expected", "_first_s", "_headers", "_open", "_reading",
+    __slots__ = ("_asked", "_call", "_calm", "_decode", "_ending", "_expected", "_first_s", "_headers", "_open", "_reading",
                  "_retryable", "_seen", "_tape")  # fmt: skip
 
     def __init__(self, *args: Any, asked: Asked, **kwargs: Any) -> None:
@@ -50,6 +52,7 @@ class LLMExchange(Exchange):
         self._decode: Decode | None = None
         self._headers: dict[bytes, bytes] = {}
         self._expected = -1
+        self._ending = False
         self._calm: bytes | None = None
         self._first_s: float | None = None
         self._retryable = False
@@ -106,7 +109,7 @@ class LLMExchange(Exchange):
             else:
                 tape.pieces.append(chunk)
                 tape.size += len(chunk)
-                if self._calm != chunk[-3:] and self._is_last(chunk, tape):
+                if (self._calm != chunk[-3:] or self._ending) and self._is_last(chunk, tape):
                     self._settle()
                 elif tape.size > BLOCK_BYTES:
                     tape.spill()
@@ -156,19 +159,24 @@ class LLMExchange(Exchange):
             self._settle()
 
     def _is_last(self, chunk: bytes, tape: Tape) -> bool:
+        """Whether the answer's last event is here with this chunk, to the end of its line."""
+        if self._ending:
+            return b"\n" in chunk
         reading = self._reading
         if reading is None:
             return False
-        for mark in reading.LAST:
-            if mark in chunk and (mark != b"[DONE]" or _is_done_line(chunk, tape)):
-                return True
+        # A mark may be split by the chunk's border; what the line had before is looked at again.
+        seam = b""
         if len(tape.pieces) > 1 and tape.pieces[-2][-1:] != b"\n":
-            seam = tape.tail(len(chunk[:_SPLIT_BYTES]) + _SPLIT_BYTES + max(len(chunk) - _SPLIT_BYTES, 0))
-            seam = seam[: 2 * _SPLIT_BYTES]
-            return any(
-                mark in seam and (mark != b"[DONE]" or b"data: [DONE]" in seam or b"data:[DONE]" in seam)
-                for mark in reading.LAST
-            )
+            seam = tape.pieces[-2][-_SPLIT_BYTES:]
+        text = seam + chunk if seam else chunk
+        for mark in reading.LAST:
+            place = text.find(mark)
+            if place < 0 or (mark == b"[DONE]" and not _is_done_line(text)):
+                continue
+            if mark == b"[DONE]" or b"\n" in text[max(place, len(seam)) :]:
+                return True
+            self._ending = True
         return False
 
     def _settle(self) -> None:
@@ -248,18 +256,6 @@ class LLMExchange(Exchange):
             return False
 
 
-def _is_done_line(chunk: bytes, tape: Tape) -> bool:
+def _is_done_line(text: bytes) -> bool:
     """Whether `[DONE]` is an event, and not a word of the answer."""
-    place = chunk.find(b"[DONE]")
-    while place >= 0:
-        before = chunk[:place].rstrip(b" ")
-        if not before:
-            before = tape.tail(len(chunk) + 16)[:-len(chunk)].rstrip(b" ")
-        if before.endswith(b"data:"):
-            start = len(before) - 5
-            if start == 0 or before[start - 1 : start] in b"\r\n":
-                return True
-        place = chunk.find(b"[DONE]", place + 6)
-    return False
-
-
+    return _DONE.search(text) is not None

@@ -54,6 +54,8 @@ class OpenAIReading(Reading):
                 self.failed({"code": None}, "error")
         if isinstance(usage, dict) and usage:
             openai_usage(self.outcome, usage)
+            if self.asked.operation == "embeddings":
+                self.outcome.output_tokens = None  # the 0 of some vendors is no answer
         if data.get("error"):  # with choices: a stream that broke off
             self.failed(data["error"])
 

@@ -179,7 +179,7 @@ def _embed(path: str) -> Route | None:
 
 def _rerank(path: str) -> Route | None:
     if path.endswith(("/v1/rerank", "/v2/rerank")):
-        return Route("cohere", RERANK, "cohere", fits=_has_model_and("query"))
+        return Route("cohere", RERANK, "cohere", fits=lambda body: "query" in body)
     return None
 
 

@@ -61,15 +61,6 @@ class Tape:
             if ended:
                 self._read_body()
 
-    def tail(self, count: int) -> bytes:
-        """The last bytes collected since the last spill, to find what a chunk's border has split."""
-        found = b""
-        for piece in reversed(self.pieces):
-            found = piece[-count:] + found
-            if len(found) >= count:
-                break
-        return (self._rest + found if len(found) < count else found)[-count:]
-
     def _spill_lines(self, block: bytes, *, ended: bool) -> None:
         if b"\r" in block and b"\n" not in block:
             block = block.replace(b"\r", b"\n")

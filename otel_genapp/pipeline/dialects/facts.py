@@ -8,12 +8,13 @@ from typing import Any
 
 from otel_genapp import semconv
 from otel_genapp.pipeline.dialects.keys import FOREIGN
-from otel_genapp.pipeline.dialects.kinds import operation_kind
+from otel_genapp.pipeline.dialects.kinds import FOREIGN_KINDS, operation_kind
 from otel_genapp.pipeline.dialects.providers import provider_in
 from otel_genapp.pipeline.dialects.translation import translated
 from otel_genapp.pipeline.dialects.values import milliseconds_in, nano_usd_in, text_in, texts_in, tokens_in
 from otel_genapp.records import TOKEN_LIMIT, Usage, whole_tokens
 
+_FOREIGN = FOREIGN | FOREIGN_KINDS
 _USAGE = (
     semconv.INPUT_TOKENS, semconv.OUTPUT_TOKENS, semconv.CACHE_READ_TOKENS,
     semconv.CACHE_WRITE_TOKENS, semconv.REASONING_TOKENS,
@@ -64,7 +65,7 @@ def read(attributes: Mapping[str, Any]) -> Facts:
     `usage.input` includes what was read from and written to a cache.
     """
     invalid = 0
-    if FOREIGN.isdisjoint(attributes):
+    if _FOREIGN.isdisjoint(attributes):
         kind = operation_kind(attributes.get(semconv.OPERATION))
         operation = None if kind is None else kind.operation
     else:

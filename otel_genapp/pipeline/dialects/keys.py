@@ -14,7 +14,7 @@ USAGE_DETAILS = "langfuse.observation.usage_details"
 COST_DETAILS = "langfuse.observation.cost_details"
 INVOCATION_PARAMETERS = "llm.invocation_parameters"
 FIRST_CHUNK_MS = ("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk")
-SERVER_FIRST_TOKEN = "gen_ai.server.time_to_first_token"
+SERVER_FIRST_CHUNK = "gen_ai.server.time_to_first_token"
 STRANDS = "strands-agents"
 """The provider strands names: itself. Its time to the first token is in milliseconds."""
 
@@ -159,7 +159,7 @@ SECONDS: Names = (
     semconv.FIRST_CHUNK_S,
     (
         "gen_ai.client.operation.time_to_first_chunk", *FIRST_CHUNK_MS,
-        "gen_ai.response.time_to_first_token", SERVER_FIRST_TOKEN,
+        "gen_ai.response.time_to_first_token", SERVER_FIRST_CHUNK,
     ),
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ _TOOL, _RETRIEVAL = Kind(None, "execute_tool"), Kind(None, "retrieval")
 
 _NO_CALLS = (
     "create_memory", "create_memory_store", "decide", "delete_memory", "delete_memory_store",
-    "execute_tool", "fetch_response", "memory", "plan", "rerank", "retrieval", "search_memory",
+    "execute_tool", "fetch_response", "memory", "plan", "retrieval", "search_memory",
     "tool_coordination", "update_memory", "upsert_memory", "vectordb",
 )  # fmt: skip
 
@@ -36,6 +36,7 @@ _OPERATIONS: dict[str, Kind] = {
     "text_completion": _TEXT,
     "embeddings": _EMBEDDINGS,
     "generate_content": _GENERATE,
+    "rerank": Kind("llm", "rerank"),
     "invoke_agent": _AGENT,
     "invoke_workflow": _WORKFLOW,
     "create_agent": Kind("agent", "create_agent"),
@@ -115,7 +116,9 @@ _SAYING: tuple[tuple[str, Callable[[str], Kind | None]], ...] = (
     ("genkit:metadata:subtype", _GENKIT.get),
 )
 _TOOL_KEYS = frozenset({"gen_ai.tool.name", "mcp.method.name"})
-_MARKS = frozenset({*(key for key, _ in _SAYING), *_TOOL_KEYS, *MODEL_KEYS})
+FOREIGN_KINDS = frozenset({key for key, _ in _SAYING}) - {semconv.OPERATION}
+"""The attributes that say the kind of a span in the words of one dialect."""
+_MARKS = FOREIGN_KINDS | _TOOL_KEYS | MODEL_KEYS
 _AGENT_NAME, _LITELLM_CALL = "agent_name", "litellm.call_id"
 
 

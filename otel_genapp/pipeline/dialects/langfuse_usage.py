@@ -7,11 +7,11 @@ includes the cached part and details are nested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from otel_genapp import semconv
-from otel_genapp.pipeline.dialects.values import json_in, tokens_in
+from otel_genapp.pipeline.dialects.values import json_in, nano_usd_in, tokens_in
 
 _CACHE_READ = (
     "input_cached_tokens", "input_cache_read", "input_cache_read_tokens", "cache_read_input_tokens",
@@ -40,9 +40,9 @@ def usage_in(value: object) -> tuple[dict[str, int], int]:
         semconv.OUTPUT_TOKENS: sides[1].total(_INCLUSIVE_OUTPUT),
         semconv.CACHE_READ_TOKENS: sides[0].part(_CACHE_READ, nested=("cached_tokens",)),
         semconv.CACHE_WRITE_TOKENS: sides[0].part(
-            _CACHE_WRITE, nested=("cache_write_tokens", "cache_creation_tokens")
-        )
-        or sides[0].part(_CACHE_WRITE_BY_AGE),
+            _CACHE_WRITE_BY_AGE if _is_split(details) else _CACHE_WRITE,
+            nested=("cache_write_tokens", "cache_creation_tokens"),
+        ),
         semconv.REASONING_TOKENS: sides[1].part(
             ("output_reasoning_tokens", "output_reasoning"), nested=("reasoning_tokens",)
         ),
@@ -66,53 +66,56 @@ def cost_in(value: object) -> float | None:
     if not isinstance(costs, Mapping) or not costs:
         return None
     parts = [costs[_COST_TOTAL]] if _COST_TOTAL in costs else list(costs.values())
-    if any(isinstance(part, bool) or not isinstance(part, int | float) or part < 0 for part in parts):
-        return None
-    return float(sum(parts))
+    return None if any(nano_usd_in(part) is None for part in parts) else float(sum(parts))
+
+
+def _is_split(details: Mapping[Any, Any]) -> bool:
+    """Whether what was written to the cache is told by its age only: langchain says 0 for the whole then."""
+    return any(key in details for key in _CACHE_WRITE_BY_AGE) and not details.get(_CACHE_WRITE[0])
 
 
 class _Side:
     """The numbers of the input or the output, each looked at once."""
 
-    def __init__(self, details: Mapping[str, Any], name: str) -> None:
+    def __init__(self, details: Mapping[Any, Any], name: str) -> None:
         self.invalid = 0
-        self._flat: dict[str, int] = {}
-        self._nested: dict[str, int] = {}
-        self._inclusive = False
+        self._flat: dict[str, int | None] = {}
+        self._nested: dict[str, int | None] = {}
+        self._names_parts = False
         for key, value in _of_side(details, name):
             if isinstance(value, Mapping) and key.endswith("_details"):
-                self._inclusive = True
+                self._names_parts = True
                 self._nested.update(self._numbers(value))
             else:
                 self._flat.update(self._numbers({key: value}))
 
     def total(self, inclusive: tuple[str, ...]) -> int | None:
-        """All tokens of this side, or None where one of its numbers is none."""
-        if self.invalid:
-            return None
+        """All tokens of this side, or None where one of the numbers they add up from is none."""
         for key in inclusive:
-            if key in self._flat and (self._inclusive or key == inclusive[0]):
+            if key in self._flat and (self._names_parts or key == inclusive[0]):
                 return self._flat[key]
-        return sum(self._flat.values()) if self._flat else None
+        return _sum(self._flat.values())
 
     def part(self, flat: tuple[str, ...], *, nested: tuple[str, ...] = ()) -> int | None:
         """The tokens under any of these names."""
         found = [self._flat[key] for key in flat if key in self._flat]
-        found = found or [self._nested[key] for key in nested if key in self._nested]
-        return sum(found) if found else None
+        return _sum(found or [self._nested[key] for key in nested if key in self._nested])
 
-    def _numbers(self, values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    def _numbers(self, values: Mapping[Any, Any]) -> Iterator[tuple[str, int | None]]:
         for key, value in values.items():
             if value is None or isinstance(value, Mapping):
                 continue
             tokens = tokens_in(value)
-            if tokens is None:
-                self.invalid += 1
-            else:
-                yield key, tokens
+            self.invalid += tokens is None
+            yield key, tokens
 
 
-def _of_side(details: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+def _of_side(details: Mapping[Any, Any], name: str) -> Iterator[tuple[str, Any]]:
     """The entries of `details` that count input or output tokens, by the words the APIs use."""
     words = ("input", "prompt", "cache_") if name == "input" else ("output", "completion", "candidates")
-    return ((key, value) for key, value in details.items() if str(key).startswith(words))
+    return ((key, value) for key, value in details.items() if isinstance(key, str) and key.startswith(words))
+
+
+def _sum(counts: Collection[int | None]) -> int | None:
+    known = [tokens for tokens in counts if tokens is not None]
+    return sum(known) if known and len(known) == len(counts) else None

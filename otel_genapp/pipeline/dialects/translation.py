@@ -103,10 +103,12 @@ def _dollars(attributes: Mapping[str, Any], key: str) -> Any:
 def _seconds(attributes: Mapping[str, Any], key: str) -> Any:
     value = attributes.get(key)
     in_ms = key in keys.FIRST_CHUNK_MS or (
-        key == keys.SERVER_FIRST_TOKEN
+        key == keys.SERVER_FIRST_CHUNK
         and keys.STRANDS in (attributes.get("gen_ai.system"), attributes.get(semconv.PROVIDER))
     )
-    return value / 1e3 if in_ms and milliseconds_in(value) is not None else value
+    if in_ms and value is not None and milliseconds_in(value) is not None:
+        return value / 1e3
+    return value
 
 
 def _tool_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:

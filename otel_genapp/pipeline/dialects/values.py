@@ -25,13 +25,19 @@ _OTLP_NUMBERS = ("intValue", "doubleValue", "stringValue")
 
 def text_in(value: object) -> str | None:
     """Text as an id or a name may be: clean and at most 256 characters; None for anything else."""
-    if type(value) is str and 0 < len(value) <= _SHORT_CHARS and value.isascii():
+    if value is None or (type(value) is str and 0 < len(value) <= _SHORT_CHARS and value.isascii()):
         return value
     return clean_id(value) if isinstance(value, str) else None
 
 
 def texts_in(value: object) -> tuple[str, ...]:
     """A list of texts, also where it is one text or JSON of a list."""
+    if type(value) is tuple and len(value) <= _TEXTS_LIMIT:  # as the SDK keeps lists
+        for item in value:
+            if type(item) is not str or not 0 < len(item) <= _SHORT_CHARS or not item.isascii():
+                break
+        else:
+            return value
     if isinstance(value, str):
         text = text_in(value)
         if text is None:
