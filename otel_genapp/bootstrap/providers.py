@@ -57,11 +57,6 @@ class Switch(SpanProcessor):
             with _guarded:
                 target.on_start(span, parent_context)
 
-    def _on_ending(self, span: Span) -> None:
-        for target in self.targets:
-            with _guarded:
-                target._on_ending(span)  # noqa: SLF001 - the SDK's own name while it is experimental
-
     def on_end(self, span: ReadableSpan) -> None:
         if self.forked_at_ns and (span.start_time or 0) < self.forked_at_ns:
             return

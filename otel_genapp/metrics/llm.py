@@ -5,41 +5,40 @@ from __future__ import annotations
 from opentelemetry.context import Context
 
 from otel_genapp import semconv
+from otel_genapp.metrics.bound import NO_EXEMPLAR
 from otel_genapp.metrics.instruments import Instruments
 from otel_genapp.records import LLMAmendment, Record, Usage
 
 
 def fold(instruments: Instruments, record: Record, *, context: Context | None) -> None:
-    """Count one record. `context` holds the call's span, for exemplars."""
+    """Count one record. `context` holds the call's span, for the exemplars of its durations."""
     model = (record.provider, record.model)
     for status in record.attempts:
-        instruments.llm_attempts.record(1, (*model, status), context)
+        instruments.llm_attempts.record(1, (*model, status), NO_EXEMPLAR)
     if isinstance(record, LLMAmendment):
-        _fold_tokens(instruments, record.usage, labels=model, context=context)
+        _fold_tokens(instruments, record.usage, labels=model)
         if record.cost_nano_usd is not None:
-            instruments.llm_cost.record(record.cost_nano_usd / 1e9, model, context)
+            instruments.llm_cost.record(record.cost_nano_usd / 1e9, model, NO_EXEMPLAR)
         return
     operation = (*model, record.operation)
-    instruments.llm_requests.record(1, (*operation, record.status), context)
+    instruments.llm_requests.record(1, (*operation, record.status), NO_EXEMPLAR)
     instruments.llm_duration.record(record.duration_ms / 1e3, operation, context)
     if record.first_token_ms is not None:
         instruments.llm_first_token.record(record.first_token_ms / 1e3, operation, context)
-    _fold_tokens(instruments, record.usage, labels=model, context=context)
+    _fold_tokens(instruments, record.usage, labels=model)
     if record.cost_nano_usd is not None:
-        instruments.llm_cost.record(record.cost_nano_usd / 1e9, model, context)
+        instruments.llm_cost.record(record.cost_nano_usd / 1e9, model, NO_EXEMPLAR)
     elif record.unpriced:
-        instruments.llm_unpriced.record(1, model, context)
+        instruments.llm_unpriced.record(1, model, NO_EXEMPLAR)
     if record.usage_unknown:
-        instruments.llm_unknown_usage.record(1, model, context)
+        instruments.llm_unknown_usage.record(1, model, NO_EXEMPLAR)
     if record.tool_calls:
-        instruments.llm_tool_calls.record(record.tool_calls, model, context)
+        instruments.llm_tool_calls.record(record.tool_calls, model, NO_EXEMPLAR)
     if record.status == semconv.FAIL:
         instruments.errors.record(1, (record.error_type or "unknown", record.provider), context)
 
 
-def _fold_tokens(
-    instruments: Instruments, usage: Usage, *, labels: tuple[str, str], context: Context | None
-) -> None:
+def _fold_tokens(instruments: Instruments, usage: Usage, *, labels: tuple[str, str]) -> None:
     for kind, tokens in usage.by_type():
         if tokens:
-            instruments.llm_tokens.record(tokens, (*labels, kind), context)
+            instruments.llm_tokens.record(tokens, (*labels, kind), NO_EXEMPLAR)

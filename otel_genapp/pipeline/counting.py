@@ -52,8 +52,8 @@ class Node:
     """One recorded span in a tree that holds LLM or agent spans."""
 
     __slots__ = (
-        "below", "call", "counted_below", "credit", "ended_s", "has_call", "ids", "nested", "parent", "place", "scope",
-        "span_class", "span_id", "start_attributes", "started_s", "started_wall_ns",
+        "below", "call", "counted_below", "credit", "ended_s", "filled", "has_call", "ids", "parent", "place", "scope",
+        "span", "span_class", "span_id", "start_attributes", "started_s", "started_wall_ns",
     )  # fmt: skip
 
     def __init__(
@@ -63,8 +63,10 @@ class Node:
         self.scope = scope
         self.place: tuple[int, int] | None = None
         self.has_call = False
-        self.nested: dict[str, Any] = {}
-        """Attributes of calls below that have no span of their own."""
+        self.span: Any = None
+        """The span itself, while it is open and may be given what calls inside it said."""
+        self.filled: dict[str, Any] = {}
+        """What it was given."""
         self.ids: tuple[str | None, str | None] = (None, None)
         """Session and user, for what is said of the span after its end."""
         self.parent = parent

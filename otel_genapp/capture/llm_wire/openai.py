@@ -21,7 +21,6 @@ class OpenAIReading(Reading):
     """A chat completion, a text completion or embeddings."""
 
     LAST = (b"[DONE]",)
-    MARKS = (b'"error"',)
     LATEST = (b'"usage":{', b'"usage": {')
     TOOL_MARKS = (b'"tool_calls"', b'"function_call"')
     CHOICE_MARKS = (b'"finish_reason":"', b'"finish_reason": "')

@@ -21,7 +21,7 @@ BODY_LIMIT_BYTES = 128 * 1024
 """A longer body is not parsed whole."""
 BODY_KEPT_BYTES = 256 * 1024
 _HEAD_BYTES, _TAIL_BYTES = 8 * 1024, 48 * 1024
-_FIRST_LINES, _LAST_LINES = 2, 4
+_FIRST_LINES, _LAST_LINES = 1, 3
 _MARKED_LINES = 512
 
 Form = Literal["lines", "json", "eventstream"]

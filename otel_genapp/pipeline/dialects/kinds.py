@@ -20,6 +20,7 @@ class Kind(NamedTuple):
 
 _CHAT, _TEXT = Kind("llm", "chat"), Kind("llm", "text_completion")
 _EMBEDDINGS, _GENERATE = Kind("llm", "embeddings"), Kind("llm", "generate_content")
+_RERANK = Kind("llm", "rerank")
 _AGENT, _WORKFLOW = Kind("agent", "invoke_agent"), Kind("agent", "invoke_workflow")
 _SUM, _NEITHER = Kind("agent"), Kind(None)
 _TOOL, _RETRIEVAL = Kind(None, "execute_tool"), Kind(None, "retrieval")
@@ -36,7 +37,7 @@ _OPERATIONS: dict[str, Kind] = {
     "text_completion": _TEXT,
     "embeddings": _EMBEDDINGS,
     "generate_content": _GENERATE,
-    "rerank": Kind("llm", "rerank"),
+    "rerank": _RERANK,
     "invoke_agent": _AGENT,
     "invoke_workflow": _WORKFLOW,
     "create_agent": Kind("agent", "create_agent"),
@@ -60,7 +61,7 @@ _OPERATIONS: dict[str, Kind] = {
     "anthropic_messages": _CHAT,
     "atext_completion": _TEXT,
     "aembedding": _EMBEDDINGS,
-    "arerank": Kind(None, "rerank"),
+    "arerank": _RERANK,
 }
 """`gen_ai.operation.name`, and `llm.request.type` of OpenLLMetry and litellm."""
 
@@ -70,7 +71,7 @@ _OPENINFERENCE = {
     "evaluator": _SUM, "guardrail": _SUM,
     "retriever": _RETRIEVAL, "reranker": Kind(None, "rerank"), "prompt": _NEITHER,
 }  # fmt: skip
-"""smolagents repeats the sum of an agent's calls on the tool that runs it."""
+"""smolagents repeats the sum of an agent's calls on the tool that runs it; a reranker may be local."""
 
 _LANGFUSE = {
     "generation": _CHAT, "embedding": _EMBEDDINGS,
@@ -93,7 +94,7 @@ _GENKIT = {
 
 _VERCEL = {
     "dogenerate": _CHAT, "dostream": _CHAT, "doembed": _EMBEDDINGS,
-    "dorerank": Kind(None, "rerank"), "toolcall": _TOOL,
+    "dorerank": _RERANK, "toolcall": _TOOL,
 }  # fmt: skip
 
 

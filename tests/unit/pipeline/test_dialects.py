@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -10,106 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_genapp import semconv
-from otel_genapp.pipeline import dialects
-from otel_genapp.pipeline.dialects import Facts, classify, is_dialect_scope, read
-from otel_genapp.records import TOKEN_LIMIT, Usage, whole_tokens
-
-NUMBERS = [
-    pytest.param(0, 0, id="zero"),
-    pytest.param(12, 12, id="whole"),
-    pytest.param(12.0, 12, id="whole float"),
-    pytest.param("12", 12, id="digits"),
-    pytest.param(1_000_000_000, 1_000_000_000, id="limit"),
-    pytest.param(1_000_000_001, None, id="over the limit"),
-    pytest.param(None, None, id="none"),
-    pytest.param(True, None, id="bool"),
-    pytest.param(-1, None, id="negative"),
-    pytest.param(-0.5, None, id="negative float"),
-    pytest.param(12.5, None, id="fraction"),
-    pytest.param(math.nan, None, id="nan"),
-    pytest.param(math.inf, None, id="inf"),
-    pytest.param(1e999, None, id="1e999"),
-    pytest.param(1e300, None, id="huge float"),
-    pytest.param(10**400, None, id="huge int"),
-    pytest.param("", None, id="empty"),
-    pytest.param("1e3", None, id="exponent text"),
-    pytest.param(" 12", None, id="space"),
-    pytest.param("-12", None, id="negative text"),
-    pytest.param("١٢", None, id="arabic digits"),
-    pytest.param("9" * 5000, None, id="5000 digits"),
-    pytest.param(b"12", None, id="bytes"),
-    pytest.param([12], None, id="list"),
-    pytest.param((1, 2), None, id="tuple"),
-    pytest.param({"tokens": 12}, None, id="dict"),
-]
-
-
-@pytest.mark.parametrize(("value", "expected"), NUMBERS)
-def test_numbers(value: object, expected: int | None) -> None:
-    """A count is a whole number from 0 to 1e9 in whatever type; anything else is unknown, never a guess."""
-    found = read({semconv.INPUT_TOKENS: value, semconv.OUTPUT_TOKENS: 5})
-    assert whole_tokens(value) == expected
-    assert found.usage == Usage(input=expected, output=5)
-    assert found.invalid_numbers == (0 if expected is not None or value is None else 1)
-
-
-USAGES = [
-    pytest.param(
-        {
-            semconv.INPUT_TOKENS: 100,
-            semconv.OUTPUT_TOKENS: 20,
-            semconv.CACHE_READ_TOKENS: 64,
-            semconv.CACHE_WRITE_TOKENS: 8,
-            semconv.REASONING_TOKENS: 5,
-        },
-        Usage(input=100, output=20, cache_read=64, cache_write=8, reasoning=5),
-        id="current names",
-    ),
-    pytest.param(
-        {
-            "gen_ai.usage.prompt_tokens": 100,
-            "gen_ai.usage.completion_tokens": 20,
-            "gen_ai.usage.cache_read_input_tokens": 64,
-            "gen_ai.usage.cache_creation_input_tokens": 8,
-            "gen_ai.usage.reasoning_tokens": 5,
-        },
-        Usage(input=100, output=20, cache_read=64, cache_write=8, reasoning=5),
-        id="old names",
-    ),
-    pytest.param(
-        {semconv.INPUT_TOKENS: 7, "gen_ai.usage.prompt_tokens": 100},
-        Usage(input=7),
-        id="current before old",
-    ),
-    pytest.param(
-        {semconv.INPUT_TOKENS: "many", "gen_ai.usage.prompt_tokens": 100},
-        Usage(input=100),
-        id="valid before invalid",
-    ),
-    pytest.param(
-        {semconv.INPUT_TOKENS: 100, semconv.CACHE_READ_TOKENS: 60, semconv.CACHE_WRITE_TOKENS: 40},
-        Usage(input=100, cache_read=60, cache_write=40),
-        id="input is all cached",
-    ),
-    pytest.param(
-        {
-            semconv.INPUT_TOKENS: 10,
-            semconv.CACHE_READ_TOKENS: 60,
-            "gen_ai.usage.cache_creation.input_tokens": 40,
-        },
-        Usage(input=110, cache_read=60, cache_write=40),
-        id="input without its cached part",
-    ),
-    pytest.param({semconv.CACHE_READ_TOKENS: 60}, Usage(cache_read=60), id="cache alone invents no input"),
-    pytest.param({semconv.INPUT_TOKENS: 0, semconv.OUTPUT_TOKENS: 0}, Usage(input=0, output=0), id="zeros"),
-]
-
-
-@pytest.mark.parametrize(("attributes", "usage"), USAGES)
-def test_usage(attributes: dict[str, object], usage: Usage) -> None:
-    """Tokens are read under old and new names, and input always includes its cached part."""
-    assert read(attributes).usage == usage
-
+from otel_genapp.pipeline.dialects import Facts, classify, is_dialect_scope, keys, kinds, read
+from otel_genapp.records import TOKEN_LIMIT, Usage
 
 ALIASES = [
     ({semconv.PROVIDER: "openai"}, "openai"),
@@ -120,7 +21,19 @@ ALIASES = [
     ({"gen_ai.system": "gemini"}, "gcp.gemini"),
     ({"gen_ai.system": "xai"}, "x_ai"),
     ({semconv.PROVIDER: "Bedrock"}, "aws.bedrock"),
+    ({"gen_ai.system": "OpenAI"}, "openai"),
+    ({"gen_ai.system": "openai.chat"}, "openai"),
+    ({"ai.model.provider": "openai.responses"}, "openai"),
+    ({"ai.model.provider": "google.generative-ai"}, "gcp.gemini"),
+    ({"ai.model.provider": "google.vertex.chat"}, "gcp.vertex_ai"),
+    ({"ai.model.provider": "amazon-bedrock"}, "aws.bedrock"),
+    ({"ai.model.provider": "deepinfra.chat"}, "deepinfra"),
+    ({"llm.system": "mistralai", "llm.provider": "azure"}, "azure.ai.openai"),
+    ({semconv.PROVIDER: "azure.ai.foundry"}, "azure.ai.foundry"),
     ({semconv.PROVIDER: "house-made"}, "house-made"),
+    ({semconv.PROVIDER: "House.Made"}, "House.Made"),
+    ({semconv.PROVIDER: ".chat"}, ".chat"),
+    ({semconv.PROVIDER: 5, "gen_ai.system": "groq"}, "groq"),
     ({semconv.PROVIDER: ""}, None),
     ({}, None),
 ]
@@ -193,13 +106,6 @@ def test_tool_calls(attributes: dict[str, object], calls: int) -> None:
     assert read(attributes).tool_calls == calls
 
 
-@pytest.mark.parametrize("value", [True, -1.0, math.nan, math.inf, 10**400, "0.5", None, (1,)])
-def test_unusable_seconds_and_dollars(value: object) -> None:
-    """What is no time or no price is unknown."""
-    found = read({semconv.FIRST_CHUNK_S: value, semconv.COST_USD: value})
-    assert (found.first_token_ms, found.cost_nano_usd) == (None, None)
-
-
 def test_texts_are_bounded_and_clean() -> None:
     """Ids and names are cut, lone surrogates replaced, and what is no text is left out."""
     found = read(
@@ -213,9 +119,117 @@ def test_texts_are_bounded_and_clean() -> None:
     assert found.tool_names == ("?x", *("y" * 256,) * 126)
 
 
+SESSIONS = (
+    "session.id",
+    "langfuse.session.id",
+    "gen_ai.conversation.id",
+    "traceloop.association.properties.session_id",
+    "traceloop.association.properties.conversation_id",
+    "traceloop.association.properties.thread_id",
+    "traceloop.association.properties.chat_id",
+    "ai.telemetry.metadata.sessionId",
+    "ai.telemetry.metadata.threadId",
+    "langfuse.trace.metadata.langfuse_session_id",
+    "gcp.vertex.agent.session_id",
+    "gen_ai.agent.session_id",
+)
+USERS = (
+    "user.id",
+    "langfuse.user.id",
+    "enduser.id",
+    "gen_ai.user",
+    "gen_ai.request.user",
+    "llm.user",
+    "traceloop.association.properties.user_id",
+    "ai.telemetry.metadata.userId",
+)
+MODELS = (
+    "gen_ai.request.model",
+    "llm.request.model_name",
+    "ai.model.id",
+    "langfuse.observation.model.name",
+    "embedding.model_name",
+    "llm.model_name",
+    "model_name",
+    "gen_ai.response.model",
+)
+
+
+@pytest.mark.parametrize(("names", "fact"), [(SESSIONS, "session_id"), (USERS, "user_id"), (MODELS, "model")])
+def test_the_first_name_wins(names: tuple[str, ...], fact: str) -> None:
+    """Of several names for a fact the first that says something counts, in whatever order they were set."""
+    for position in range(len(names)):
+        said = {name: f"by {name}" for name in reversed(names[position:])}
+        assert getattr(read(said), fact) == f"by {names[position]}"
+        assert getattr(read({**said, **dict.fromkeys(names[:position], "")}), fact) == f"by {names[position]}"
+
+
+def test_the_model_that_answered_is_not_the_one_asked_for() -> None:
+    """The request's model counts wherever it is named, also in JSON next to a name that means the answer's."""
+    answered = {"llm.model_name": "gpt-5-2026", semconv.RESPONSE_MODEL: "gpt-5-2026"}
+    asked = {"llm.invocation_parameters": '{"model": "gpt-5", "tools": []}'}
+    assert read({**answered, **asked}).model == "gpt-5"
+    assert read({**answered, "llm.invocation_parameters": "{broken"}).model == "gpt-5-2026"
+    assert read({semconv.RESPONSE_MODEL: "gpt-5-2026"}).model == "gpt-5-2026"
+
+
+def test_a_langsmith_project_is_no_session() -> None:
+    """What langsmith calls a session is a project that all conversations share."""
+    said = {
+        "langsmith.trace.session_id": "p",
+        "langsmith.trace.session_name": "default",
+        "gen_ai.system": "x",
+    }
+    assert read(said).session_id is None
+
+
+def test_what_our_own_spans_add() -> None:
+    """Attempts, the tier and tokens with a price of their own are read as they are written."""
+    said = {
+        semconv.OPERATION: "chat",
+        semconv.ATTEMPTS: ("429", "200"),
+        semconv.SERVICE_TIER: "flex",
+        semconv.CACHE_WRITE_1H_TOKENS: 3,
+        semconv.AUDIO_OUTPUT_TOKENS: 0,
+        semconv.AUDIO_INPUT_TOKENS: 2,
+    }
+    assert read(said) == Facts(
+        provider=None,
+        model=None,
+        operation="chat",
+        usage=Usage(),
+        attempts=("429", "200"),
+        service_tier="flex",
+        priced_parts=(("audio_input", 2), ("cache_write_1h", 3)),
+    )
+
+
 CLASSES = [
     ({semconv.OPERATION: "chat"}, "llm"),
     ({semconv.OPERATION: "embeddings"}, "llm"),
+    ({semconv.OPERATION: "Chat", semconv.REQUEST_MODEL: "m"}, "llm"),
+    ({semconv.OPERATION: "summarize", semconv.REQUEST_MODEL: "m"}, None),
+    ({semconv.OPERATION: "summarize", semconv.REQUEST_MODEL: "m", semconv.INPUT_TOKENS: 1}, "llm"),
+    ({semconv.OPERATION: "summarize", "openinference.span.kind": "AGENT"}, "agent"),
+    ({semconv.OPERATION: "chat", "openinference.span.kind": "AGENT"}, "llm"),
+    ({semconv.OPERATION: "chat", "langsmith.span.kind": "prompt"}, None),
+    ({semconv.OPERATION: "embeddings", "langsmith.span.kind": "retriever"}, None),
+    ({semconv.OPERATION: "chat", "logfire.span_type": "log"}, "agent"),
+    ({semconv.OPERATION: "chat", "logfire.span_type": ["log"]}, "llm"),
+    ({"openinference.span.kind": "UNKNOWN", "llm.model_name": "m", "llm.token_count.prompt": 1}, "llm"),
+    ({"openinference.span.kind": "UNKNOWN"}, None),
+    ({"langfuse.observation.type": "event"}, None),
+    ({"ai.operationId": "ai.streamObject.doStream"}, "llm"),
+    ({"ai.operationId": "ai.streamObject"}, "agent"),
+    ({"ai.operationId": "billing"}, None),
+    ({"traceloop.span.kind": "task"}, "agent"),
+    ({"traceloop.span.kind": "tool"}, None),
+    ({"genkit:metadata:subtype": "flow"}, "agent"),
+    ({"gen_ai.tool.name": "find", semconv.REQUEST_MODEL: "m", semconv.INPUT_TOKENS: 1}, None),
+    ({"mcp.method.name": "tools/call", semconv.REQUEST_MODEL: "m", semconv.INPUT_TOKENS: 1}, None),
+    ({"model_name": "m", semconv.INPUT_TOKENS: 1}, "llm"),
+    ({"model_name": "m", "agent_name": "a", semconv.INPUT_TOKENS: 1}, "agent"),
+    ({"langfuse.observation.usage_details": "{}", "langfuse.observation.model.name": "m"}, "llm"),
     ({semconv.OPERATION: "invoke_agent", semconv.REQUEST_MODEL: "m", semconv.INPUT_TOKENS: 1}, "agent"),
     ({semconv.OPERATION: "execute_tool", semconv.REQUEST_MODEL: "m", semconv.INPUT_TOKENS: 1}, None),
     ({semconv.REQUEST_MODEL: "m", semconv.INPUT_TOKENS: 1}, "llm"),
@@ -235,27 +249,67 @@ def test_classes(attributes: dict[str, Any], expected: str | None) -> None:
 
 
 def test_scopes_that_name_their_kind_late() -> None:
-    """The known genai instrumentations and their parts, nothing else."""
-    scopes = (
+    """The known genai instrumentations and their parts, nothing that shares a prefix with them."""
+    late = (
+        "opentelemetry.instrumentation.openai",
         "opentelemetry.instrumentation.openai.v1",
+        "opentelemetry.instrumentation.openai_v2",
+        "opentelemetry.instrumentation.genai.anthropic",
         "opentelemetry.instrumentation.langchain",
         "opentelemetry.util.genai.handler",
+        "openinference.instrumentation.llama_index",
         "com.anthropic.sdk.python",
+        "mistralai_sdk_tracer",
+        "pydantic-ai",
+        "logfire.openai",
+        "ai",
+        "gen_ai",
+        "langfuse-sdk",
+        "langsmith",
+        "litellm",
+        "strands.telemetry.tracer",
+        "gcp.vertex.agent",
+        "agent_framework",
+        "autogen-core",
+        "haystack",
+        "vllm.llm_engine",
+        "traceloop.tracer",
+    )
+    others = (
+        "opentelemetry.instrumentation",
         "opentelemetry.instrumentation.httpx",
+        "opentelemetry.instrumentation.sqlalchemy",
+        "opentelemetry.instrumentation.openaiproxy",
+        "ai2",
+        "aiohttp",
+        "shop.ai",
         "shop",
+        ".",
         "",
     )
-    assert [is_dialect_scope(scope) for scope in scopes] == [True] * 4 + [False] * 3
+    assert [scope for scope in late if not is_dialect_scope(scope)] == []
+    assert [scope for scope in others if is_dialect_scope(scope)] == []
 
 
 KEYS = sorted(
-    {
-        value
-        for name, value in vars(semconv).items()
-        if name.isupper() and isinstance(value, str) and ("gen_ai" in value or "genapp" in value)
+    keys.CURRENT
+    | keys.FOREIGN
+    | kinds.FOREIGN_KINDS
+    | {
+        "llm.output_messages.0.message.tool_calls.0.tool_call.function.name",
+        "gen_ai.completion.0.tool_calls.0.name",
+        "gen_ai.tool.name",
+        "agent_name",
+        "litellm.call_id",
+        "logfire.span_type",
     }
-    | {key for _, keys in dialects._TOKENS for key in keys}
-    | {semconv.SESSION_ID, semconv.USER_ID, semconv.ERROR_TYPE, "gen_ai.system"}
+)
+JSON_TEXTS = (
+    '{"input": 1e400, "input_cached_tokens": [], "output_tokens_details": {"reasoning_tokens": {}}}',
+    '[{"role": "assistant", "parts": [{"type": "tool_call", "name": 5}, 7]}, {"function": "name"}, null]',
+    '{"model": ["gpt-5"], "total": NaN}',
+    '{"intValue": {"intValue": "3"}}',
+    '"\\ud800"',
 )
 SCALARS = st.one_of(
     st.none(),
@@ -264,7 +318,7 @@ SCALARS = st.one_of(
     st.integers(min_value=10**300),
     st.floats(),
     st.text(st.characters(codec=None)),
-    st.sampled_from(["chat", "12", "9" * 5000, "invoke_agent"]),
+    st.sampled_from(["chat", "12", "9" * 5000, "invoke_agent", "LLM", "log", "[" * 9000, *JSON_TEXTS]),
     st.binary(),
 )
 VALUES = st.recursive(

@@ -1,0 +1,137 @@
+"""OpenInference, all kinds of spans."""
+
+from __future__ import annotations
+
+from otel_genapp.records import Usage
+from tests.dialect_spans.span import DialectSpan, facts
+
+OPENINFERENCE = (
+    DialectSpan(
+        id="openinference openai",
+        scope="openinference.instrumentation.openai",
+        span_class="llm",
+        start={
+            "openinference.span.kind": "LLM",
+            "llm.system": "openai",
+            "llm.provider": "azure",
+            "llm.invocation_parameters": '{"model": "gpt-5", "stream": true}',
+            "llm.input_messages.0.message.content": "Hi",
+            "session.id": "s-oi",
+            "user.id": "u-oi",
+        },
+        end={
+            "llm.model_name": "gpt-5-2026-08-01",
+            "llm.finish_reason": "tool_calls",
+            "llm.token_count.total": 33,
+            "llm.token_count.prompt": 25,
+            "llm.token_count.completion": 8,
+            "llm.token_count.prompt_details.cache_read": 16,
+            "llm.token_count.prompt_details.audio": 3,
+            "llm.token_count.completion_details.reasoning": 5,
+            "llm.token_count.completion_details.audio": 1,
+            "llm.output_messages.0.message.role": "assistant",
+            "llm.output_messages.0.message.tool_calls.0.tool_call.id": "call_1",
+            "llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "find",
+            "llm.output_messages.1.message.tool_calls.0.tool_call.function.name": "buy",
+        },
+        facts=facts(
+            Usage(input=25, output=8, cache_read=16, reasoning=5),
+            provider="azure.ai.openai",
+            model="gpt-5",
+            operation="chat",
+            response_model="gpt-5-2026-08-01",
+            finish_reasons=("tool_calls",),
+            tool_calls=2,
+            tool_names=("find", "buy"),
+            session_id="s-oi",
+            user_id="u-oi",
+            priced_parts=(("audio_input", 3), ("audio_output", 1)),
+        ),
+    ),
+    DialectSpan(
+        id="openinference langchain",
+        scope="openinference.instrumentation.langchain",
+        span_class="llm",
+        start={"session.id": "s-oi"},
+        late={"openinference.span.kind": "LLM"},
+        end={
+            "llm.request.model_name": "claude-opus-5",
+            "llm.response.model_name": "claude-opus-5-20260901",
+            "llm.model_name": "claude-opus-5-20260901",
+            "llm.provider": "anthropic",
+            "llm.token_count.prompt": 50,
+            "llm.token_count.completion": 5,
+            "llm.token_count.prompt_details.cache_input": 40,
+            "llm.token_count.prompt_details.cache_write": 7,
+            "llm.cost.total": 0.5,
+        },
+        facts=facts(
+            Usage(input=50, output=5, cache_read=40, cache_write=7),
+            provider="anthropic",
+            model="claude-opus-5",
+            operation="chat",
+            response_model="claude-opus-5-20260901",
+            cost_nano_usd=500_000_000,
+            session_id="s-oi",
+        ),
+    ),
+    DialectSpan(
+        id="openinference embedding",
+        scope="openinference.instrumentation.openai",
+        span_class="llm",
+        start={"openinference.span.kind": "EMBEDDING", "llm.system": "openai"},
+        end={"embedding.model_name": "text-embedding-3-small", "llm.token_count.prompt": 9},
+        facts=facts(
+            Usage(input=9), provider="openai", model="text-embedding-3-small", operation="embeddings"
+        ),
+    ),
+    DialectSpan(
+        id="openinference decision",
+        scope="openinference.instrumentation.openai",
+        span_class="llm",
+        start={"openinference.span.kind": "DECISION", "decision.request.model_name": "jev-latest"},
+        end={
+            "decision.response.model_name": "jev-3",
+            "decision.provider": "openai",
+            "decision.token_count.input": 14,
+            "decision.token_count.output": 2,
+        },
+        facts=facts(
+            Usage(input=14, output=2),
+            provider="openai",
+            model="jev-latest",
+            operation="decision",
+            response_model="jev-3",
+        ),
+    ),
+    DialectSpan(
+        id="openinference smolagents tool",
+        scope="openinference.instrumentation.smolagents",
+        span_class="agent",
+        start={"openinference.span.kind": "TOOL", "tool.name": "researcher"},
+        end={"llm.token_count.prompt": 300, "llm.token_count.completion": 40},
+        facts=facts(Usage(input=300, output=40), operation="execute_tool"),
+    ),
+    DialectSpan(
+        id="openinference chain",
+        scope="openinference.instrumentation.langchain",
+        span_class="agent",
+        late={"openinference.span.kind": "CHAIN"},
+        facts=facts(operation="invoke_workflow"),
+    ),
+    DialectSpan(
+        id="openinference reranker",
+        scope="openinference.instrumentation.llama_index",
+        span_class=None,
+        start={"openinference.span.kind": "RERANKER", "reranker.model_name": "rerank-v4"},
+        end={"llm.model_name": "rerank-v4", "llm.token_count.prompt": 9},
+        facts=facts(Usage(input=9), model="rerank-v4", operation="rerank", response_model="rerank-v4"),
+    ),
+    DialectSpan(
+        id="openinference retriever",
+        scope="openinference.instrumentation.llama_index",
+        span_class=None,
+        start={"openinference.span.kind": "RETRIEVER"},
+        facts=facts(operation="retrieval"),
+    ),
+)

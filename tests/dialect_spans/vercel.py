@@ -1,0 +1,136 @@
+"""Vercel's `ai`, by the conventions and with names of its own."""
+
+from __future__ import annotations
+
+from otel_genapp.records import Usage
+from tests.dialect_spans.span import DialectSpan, facts
+
+VERCEL = (
+    DialectSpan(
+        id="vercel ai 7: chat",
+        scope="gen_ai",
+        span_class="llm",
+        start={
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "anthropic",
+            "gen_ai.request.model": "claude-opus-5",
+            "ai.settings.context.sessionId": "s-va",
+        },
+        end={
+            "gen_ai.response.finish_reasons": ("stop",),
+            "gen_ai.client.operation.time_to_first_chunk": 0.75,
+            "gen_ai.usage.input_tokens": "50",
+            "gen_ai.usage.output_tokens": "5",
+            "gen_ai.usage.cache_creation.input_tokens": '{"intValue": "7"}',
+        },
+        facts=facts(
+            Usage(input=50, output=5, cache_write=7),
+            provider="anthropic",
+            model="claude-opus-5",
+            operation="chat",
+            finish_reasons=("stop",),
+            first_token_ms=750.0,
+            session_id="s-va",
+        ),
+    ),
+    DialectSpan(
+        id="vercel ai 5: doStream",
+        scope="ai",
+        span_class="llm",
+        start={
+            "operation.name": "ai.streamText.doStream chat",
+            "ai.operationId": "ai.streamText.doStream",
+            "ai.model.provider": "google.vertex.chat",
+            "ai.model.id": "gemini-3-pro",
+            "ai.telemetry.metadata.sessionId": "s-va",
+            "ai.telemetry.metadata.userId": "u-va",
+        },
+        end={
+            "ai.response.msToFirstChunk": 250,
+            "ai.response.finishReason": "tool-calls",
+            "ai.response.toolCalls": '[{"toolCallId": "1", "toolName": "find", "input": "{}"}]',
+            "ai.response.id": "aitxt-1",
+            "ai.response.model": "gemini-3-pro-001",
+            "ai.usage.inputTokens": 30,
+            "ai.usage.outputTokens": 9,
+            "ai.usage.totalTokens": 39,
+            "ai.usage.cachedInputTokens": 12,
+            "ai.usage.reasoningTokens": 4,
+        },
+        facts=facts(
+            Usage(input=30, output=9, cache_read=12, reasoning=4),
+            provider="gcp.vertex_ai",
+            model="gemini-3-pro",
+            operation="chat",
+            response_model="gemini-3-pro-001",
+            response_id="aitxt-1",
+            finish_reasons=("tool-calls",),
+            first_token_ms=250.0,
+            tool_calls=1,
+            tool_names=("find",),
+            session_id="s-va",
+            user_id="u-va",
+        ),
+    ),
+    DialectSpan(
+        id="vercel ai 4: doGenerate with an exclusive input",
+        scope="ai",
+        span_class="llm",
+        start={
+            "ai.operationId": "ai.generateText.doGenerate",
+            "ai.model.provider": "anthropic.messages",
+            "ai.model.id": "claude-opus-5",
+            "gen_ai.system": "anthropic.messages",
+            "gen_ai.request.model": "claude-opus-5",
+        },
+        end={
+            "ai.usage.promptTokens": 3,
+            "ai.usage.completionTokens": 5,
+            "ai.usage.inputTokenDetails.cacheReadTokens": 40,
+            "ai.usage.inputTokenDetails.cacheWriteTokens": 7,
+            "ai.usage.outputTokenDetails.reasoningTokens": 2,
+            "gen_ai.usage.input_tokens": 3,
+            "gen_ai.usage.output_tokens": 5,
+            "gen_ai.response.finish_reasons": ("stop",),
+        },
+        facts=facts(
+            Usage(input=50, output=5, cache_read=40, cache_write=7, reasoning=2),
+            provider="anthropic",
+            model="claude-opus-5",
+            operation="chat",
+            finish_reasons=("stop",),
+        ),
+    ),
+    DialectSpan(
+        id="vercel ai 5: generateText",
+        scope="ai",
+        span_class="agent",
+        start={
+            "ai.operationId": "ai.generateText",
+            "ai.model.provider": "openai.responses",
+            "ai.model.id": "gpt-5",
+            "ai.telemetry.metadata.sessionId": "s-va",
+        },
+        end={"ai.usage.inputTokens": 60, "ai.usage.outputTokens": 10},
+        facts=facts(Usage(input=60, output=10), provider="openai", model="gpt-5", session_id="s-va"),
+    ),
+    DialectSpan(
+        id="vercel ai 4: doEmbed",
+        scope="ai",
+        span_class="llm",
+        start={
+            "ai.operationId": "ai.embed.doEmbed",
+            "ai.model.provider": "mistral.embedding",
+            "ai.model.id": "m-embed",
+        },
+        end={"ai.usage.tokens": 4},
+        facts=facts(Usage(input=4), provider="mistral_ai", model="m-embed", operation="embeddings"),
+    ),
+    DialectSpan(
+        id="vercel ai: toolCall",
+        scope="ai",
+        span_class=None,
+        start={"ai.operationId": "ai.toolCall", "ai.toolCall.name": "find"},
+        facts=facts(operation="execute_tool"),
+    ),
+)
