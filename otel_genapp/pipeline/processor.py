@@ -345,6 +345,8 @@ def _times(span: ReadableSpan, node: Node) -> tuple[int, float]:
     """Start in UTC nanoseconds, and milliseconds by the monotonic clock unless times were given."""
     started = _given_ns(span.start_time) or node.started_wall_ns
     ended = _given_ns(span.end_time) or started
+    if node.scope == semconv.SCOPE:  # its maker has measured by the monotonic clock, see `capture.llm_span`
+        return started, max(ended - started, 0) / 1e6
     measured_ms = ((node.ended_s or time.perf_counter()) - node.started_s) * 1e3
     if (
         abs(started - node.started_wall_ns) > _EXPLICIT_TIME_NS

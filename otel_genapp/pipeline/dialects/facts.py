@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_genapp import semconv
-from otel_genapp.pipeline.dialects.keys import FOREIGN
+from otel_genapp.pipeline.dialects.keys import FOREIGN, OPENAI_TIER
 from otel_genapp.pipeline.dialects.kinds import FOREIGN_KINDS, operation_kind
 from otel_genapp.pipeline.dialects.providers import provider_in
 from otel_genapp.pipeline.dialects.translation import translated
 from otel_genapp.pipeline.dialects.values import milliseconds_in, nano_usd_in, text_in, texts_in, tokens_in
 from otel_genapp.records import TOKEN_LIMIT, Usage, whole_tokens
 
-_FOREIGN = FOREIGN | FOREIGN_KINDS
+_FOREIGN = frozenset(FOREIGN | FOREIGN_KINDS)
 _USAGE = (
     semconv.INPUT_TOKENS, semconv.OUTPUT_TOKENS, semconv.CACHE_READ_TOKENS,
     semconv.CACHE_WRITE_TOKENS, semconv.REASONING_TOKENS,
@@ -65,11 +65,12 @@ def read(attributes: Mapping[str, Any]) -> Facts:
     `usage.input` includes what was read from and written to a cache.
     """
     invalid = 0
-    if _FOREIGN.isdisjoint(attributes):
+    foreign = _FOREIGN.intersection(attributes)
+    if not foreign:
         kind = operation_kind(attributes.get(semconv.OPERATION))
         operation = None if kind is None else kind.operation
     else:
-        attributes, invalid = translated(attributes)
+        attributes, invalid = translated(attributes, foreign)
         operation = None
     get = attributes.get
     usage, wrong = _usage(get)
@@ -98,7 +99,7 @@ def read(attributes: Mapping[str, Any]) -> Facts:
         text_in(get(semconv.USER_ID)),
         text_in(get(semconv.CORRELATION_ID)),
         _texts(get(semconv.ATTEMPTS)),
-        text_in(get(semconv.SERVICE_TIER)),
+        text_in(get(semconv.SERVICE_TIER)) or text_in(get(OPENAI_TIER)),
         _priced_parts(get),
     )
 

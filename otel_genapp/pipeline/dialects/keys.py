@@ -13,6 +13,8 @@ from otel_genapp import semconv
 USAGE_DETAILS = "langfuse.observation.usage_details"
 COST_DETAILS = "langfuse.observation.cost_details"
 INVOCATION_PARAMETERS = "llm.invocation_parameters"
+OPENAI_TIER = "openai.response.service_tier"
+"""The conventions' name for what OpenAI says; ours is for every provider."""
 FIRST_CHUNK_MS = ("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk")
 SERVER_FIRST_CHUNK = "gen_ai.server.time_to_first_token"
 STRANDS = "strands-agents"
@@ -139,7 +141,7 @@ TEXTS: tuple[Names, ...] = (
     (
         semconv.SERVICE_TIER,
         (
-            "openai.response.service_tier", "gen_ai.openai.response.service_tier",
+            OPENAI_TIER, "gen_ai.openai.response.service_tier",
             "anthropic.response.service_tier",
         ),
     ),
@@ -186,15 +188,19 @@ MODEL_KEYS = frozenset({
 }) - {INVOCATION_PARAMETERS}  # fmt: skip
 TOKEN_KEYS = frozenset({key for current, others in TOKENS for key in (current, *others)})
 
-CURRENT = frozenset({
-    *(current for current, _ in (*TOKENS, *TEXTS, FINISHES, SECONDS, DOLLARS)),
-    semconv.OPERATION, semconv.CONVERSATION_ID, semconv.CORRELATION_ID, semconv.LLM_STATUS,
-    semconv.ERROR_TYPE, semconv.TOOL_NAMES, semconv.TOOL_CALL_COUNT, semconv.ATTEMPTS,
-})  # fmt: skip
-"""The names the facts are read by."""
+_TABLE = (*TOKENS, *TEXTS, FINISHES, SECONDS, DOLLARS)
+CURRENT = frozenset(current for current, _ in _TABLE) | {
+    semconv.CONVERSATION_ID, OPENAI_TIER,
+}  # fmt: skip
+"""The names of the table the facts are read by."""
 
-FOREIGN = frozenset({
-    *(key for _, others in (*TOKENS, *TEXTS, FINISHES, SECONDS, DOLLARS) for key in others),
-    *TOOL_CALLS,
-}) - CURRENT  # fmt: skip
-"""All other names of the table: a span without any of them needs no translation."""
+CURRENT_NAMES: dict[str, tuple[str, ...]] = {
+    key: tuple(current for current, others in _TABLE if key in others)
+    for _, all_others in _TABLE
+    for key in all_others
+    if key not in CURRENT
+}
+"""Other name -> the current names it may stand for."""
+
+FOREIGN = CURRENT_NAMES.keys() | set(TOOL_CALLS)
+"""All other names: a span without any of them needs no translation."""

@@ -1,10 +1,11 @@
-"""A span of any dialect in the current names of the conventions: one pass over the table."""
+"""A span of any dialect in the current names of the conventions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_genapp import semconv
 from otel_genapp.pipeline.dialects import keys
@@ -20,99 +21,109 @@ from otel_genapp.pipeline.dialects.values import (
 )
 
 _TOOLS_LIMIT = 128
+_INDEXED_DIALECTS = frozenset({
+    "openinference.span.kind", "llm.request.type", "llm.model_name", "llm.token_count.completion",
+})  # fmt: skip
+"""What spans carry whose maker numbers the calls of tools in the names of attributes."""
 
 
-def translated(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """(`attributes` in current names, how many numbers of tokens were none).
+class _Row(NamedTuple):
+    """The other names of a fact, and what makes something of a value or None, or nothing, of a wrong one."""
 
-    What is no valid value is left out; everything else is as its maker wrote it.
+    others: tuple[str, ...]
+    reader: Callable[[Any], object]
+
+
+_FACTS = {
+    **{current: _Row(others, text_in) for current, others in keys.TEXTS},
+    keys.FINISHES[0]: _Row(keys.FINISHES[1], texts_in),
+    keys.SECONDS[0]: _Row(keys.SECONDS[1], milliseconds_in),
+    keys.DOLLARS[0]: _Row(keys.DOLLARS[1], nano_usd_in),
+}
+_TOKENS = dict(keys.TOKENS)
+
+
+def translated(attributes: Mapping[str, Any], foreign: AbstractSet[str]) -> tuple[dict[str, Any], int]:
+    """(`attributes` and what its `foreign` names say in current ones, how many token counts were none).
+
+    Only the facts that have a foreign name here are looked at; of those no wrong value is left.
     """
-    said = {key: attributes[key] for key in keys.CURRENT if key in attributes}
-    invalid = _tokens(said, attributes)
-    _texts(said, attributes)
+    said = dict(attributes)
+    touched = {current for key in foreign for current in keys.CURRENT_NAMES.get(key, ())}
+    details, invalid = usage_in(attributes.get(keys.USAGE_DETAILS))
+    for current in touched:
+        row = _FACTS.get(current)
+        if row is not None:
+            _say_first(said, current, row=row, attributes=attributes)
+        else:
+            invalid += _say_tokens(said, current, details=details, attributes=attributes)
     kind = kind_of(attributes)
     if kind is not None and kind.operation is not None:
         said[semconv.OPERATION] = kind.operation
-    current, others = keys.FINISHES
-    _first(said, current, ((attributes.get(key), texts_in) for key in (current, *others)))
-    current, others = keys.DOLLARS
-    _first(said, current, ((_dollars(attributes, key), nano_usd_in) for key in (current, *others)))
-    current, others = keys.SECONDS
-    _first(said, current, ((_seconds(attributes, key), milliseconds_in) for key in (current, *others)))
     if semconv.TOOL_NAMES not in said:
-        names = _tool_names(attributes)
+        names = _tool_names(attributes, foreign)
         if names:
             said[semconv.TOOL_NAMES] = names
     return said, invalid
 
 
-def _first(
-    said: dict[str, Any], current: str, candidates: Iterable[tuple[Any, Callable[[Any], object]]]
-) -> None:
-    """Say `current` by the first candidate its reader makes something of."""
+def _say_first(said: dict[str, Any], current: str, *, row: _Row, attributes: Mapping[str, Any]) -> None:
     said.pop(current, None)
-    for value, reader in candidates:
-        if value is not None and reader(value) not in (None, ()):
+    for key in (current, *row.others):
+        value = attributes.get(key)
+        if value is None:
+            continue
+        special = _SPECIAL.get(key)
+        if special is not None:
+            value = special(value, attributes)
+        if row.reader(value) not in (None, ()):
             said[current] = value
             return
 
 
-def _tokens(said: dict[str, Any], attributes: Mapping[str, Any]) -> int:
-    details, invalid = usage_in(attributes.get(keys.USAGE_DETAILS))
-    for current, others in keys.TOKENS:
-        value = said.pop(current, None)
-        if value is not None:
-            tokens = tokens_in(value)
-            if tokens is not None:
-                said[current] = tokens
-                continue
-            invalid += 1
-        for key in others:
-            value = details.get(current) if key == keys.USAGE_DETAILS else attributes.get(key)
-            if value is None:
-                continue
-            tokens = tokens_in(value)
-            if tokens is not None:
-                said[current] = tokens
-                break
-            invalid += 1
+def _say_tokens(
+    said: dict[str, Any], current: str, *, details: Mapping[str, int], attributes: Mapping[str, Any]
+) -> int:
+    invalid = 0
+    said.pop(current, None)
+    for key in (current, *_TOKENS[current]):
+        value = details.get(current) if key == keys.USAGE_DETAILS else attributes.get(key)
+        if value is None:
+            continue
+        tokens = tokens_in(value)
+        if tokens is not None:
+            said[current] = tokens
+            break
+        invalid += 1
     return invalid
 
 
-def _texts(said: dict[str, Any], attributes: Mapping[str, Any]) -> None:
-    for current, others in keys.TEXTS:
-        text = text_in(said.get(current))
-        if text is not None:
-            continue
-        for key in others:
-            value = attributes.get(key)
-            if key == keys.INVOCATION_PARAMETERS and value is not None:
-                parameters = json_in(value)
-                value = parameters.get("model") if isinstance(parameters, Mapping) else None
-            text = text_in(value)
-            if text is not None:
-                said[current] = text
-                break
+def _model_in(parameters: Any, _: Mapping[str, Any]) -> Any:
+    found = json_in(parameters)
+    return found.get("model") if isinstance(found, Mapping) else None
 
 
-def _dollars(attributes: Mapping[str, Any], key: str) -> Any:
-    value = attributes.get(key)
-    return cost_in(value) if key == keys.COST_DETAILS and value is not None else value
+def _seconds_in(milliseconds: Any, _: Mapping[str, Any]) -> Any:
+    return milliseconds / 1e3 if milliseconds_in(milliseconds) is not None else None
 
 
-def _seconds(attributes: Mapping[str, Any], key: str) -> Any:
-    value = attributes.get(key)
-    in_ms = key in keys.FIRST_CHUNK_MS or (
-        key == keys.SERVER_FIRST_CHUNK
-        and keys.STRANDS in (attributes.get("gen_ai.system"), attributes.get(semconv.PROVIDER))
-    )
-    if in_ms and value is not None and milliseconds_in(value) is not None:
-        return value / 1e3
-    return value
+def _server_seconds_in(moment: Any, attributes: Mapping[str, Any]) -> Any:
+    if keys.STRANDS in (attributes.get("gen_ai.system"), attributes.get(semconv.PROVIDER)):
+        return _seconds_in(moment, attributes)
+    return moment
 
 
-def _tool_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    for start, end in keys.INDEXED_TOOL_NAMES:
+_SPECIAL: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    keys.INVOCATION_PARAMETERS: _model_in,
+    keys.COST_DETAILS: lambda details, _: cost_in(details),
+    keys.SERVER_FIRST_CHUNK: _server_seconds_in,
+    **dict.fromkeys(keys.FIRST_CHUNK_MS, _seconds_in),
+}
+"""Names whose value has to be looked for, or is in another unit."""
+
+
+def _tool_names(attributes: Mapping[str, Any], foreign: AbstractSet[str]) -> tuple[str, ...]:
+    for start, end in () if _INDEXED_DIALECTS.isdisjoint(foreign) else keys.INDEXED_TOOL_NAMES:
         found = [
             attributes[key]
             for key in attributes

@@ -227,6 +227,30 @@ def test_usage(attributes: dict[str, object], usage: Usage) -> None:
     assert read(attributes).usage == usage
 
 
+def test_seconds_and_dollars_under_other_names() -> None:
+    """A current name with 0 comes before another name, one that says nothing does not."""
+    others = {"gen_ai.response.time_to_first_token": 0.5, "operation.cost": 0.25}
+    found = read({semconv.FIRST_CHUNK_S: 0.0, semconv.COST_USD: 0.0, **others})
+    assert (found.first_token_ms, found.cost_nano_usd) == (0.0, 0)
+    found = read({semconv.FIRST_CHUNK_S: -1, semconv.COST_USD: math.nan, **others})
+    assert (found.first_token_ms, found.cost_nano_usd) == (500.0, 250_000_000)
+
+
+FIRST_CHUNKS = [
+    ({"ai.response.msToFirstChunk": 250}, 250.0),
+    ({"ai.response.msToFirstChunk": True}, None),
+    ({"gen_ai.server.time_to_first_token": 0.25}, 250.0),
+    ({"gen_ai.server.time_to_first_token": 250, semconv.PROVIDER: "strands-agents"}, 250.0),
+    ({"gen_ai.server.time_to_first_token": 250, "gen_ai.system": "strands-agents"}, 250.0),
+]
+
+
+@pytest.mark.parametrize(("said", "milliseconds"), FIRST_CHUNKS)
+def test_units_of_the_first_chunk(said: dict[str, object], milliseconds: float | None) -> None:
+    """Vercel and strands say milliseconds, all others seconds."""
+    assert read(said).first_token_ms == milliseconds
+
+
 @pytest.mark.parametrize("value", [True, -1.0, math.nan, math.inf, 10**400, "0.5", None, (1,)])
 def test_unusable_seconds_and_dollars(value: object) -> None:
     """What is no time or no price is unknown."""

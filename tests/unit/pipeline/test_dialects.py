@@ -292,7 +292,13 @@ def test_scopes_that_name_their_kind_late() -> None:
 
 
 KEYS = sorted(
-    keys.CURRENT
+    {
+        value
+        for name, value in vars(semconv).items()
+        if name.isupper() and isinstance(value, str) and ("gen_ai" in value or "genapp" in value)
+    }
+    | {semconv.ERROR_TYPE, semconv.CORRELATION_ID}
+    | keys.CURRENT
     | keys.FOREIGN
     | kinds.FOREIGN_KINDS
     | {
@@ -338,3 +344,10 @@ def test_any_attributes_can_be_read(attributes: dict[str, Any]) -> None:
     assert all(0 <= count <= 3 * TOKEN_LIMIT for count in (*counts, found.tool_calls))
     texts = (found.model, found.provider, found.session_id, *found.tool_names, *found.finish_reasons)
     assert all(text is None or len(text.encode()) <= 4 * 256 for text in texts)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.dictionaries(st.sampled_from(sorted(set(KEYS) - keys.FOREIGN - kinds.FOREIGN_KINDS)), VALUES))
+def test_current_names_read_the_same_next_to_others(attributes: dict[str, Any]) -> None:
+    """Other names that say nothing change no fact of a span in current names."""
+    assert read({**dict.fromkeys(keys.FOREIGN), **attributes}) == read(attributes)
