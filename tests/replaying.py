@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,10 +28,18 @@ class Recorded:
     pieces: Sequence[bytes]
     encoding: str = ""
 
-    @property
-    def body(self) -> bytes:
-        """The bytes on the wire."""
-        return b"".join(self.pieces)
+    @cached_property
+    def wire(self) -> bytes:
+        """The whole answer, head and chunks."""
+        lines = [b"HTTP/1.1 %d Played\r\n" % self.status]
+        for name, value in self.headers.items():
+            if name.lower() not in _SKIPPED:
+                lines.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
+        if self.encoding:
+            lines.append(f"content-encoding: {self.encoding}\r\n".encode())
+        lines.append(b"transfer-encoding: chunked\r\n\r\n")
+        lines.extend(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in self.pieces if piece)
+        return b"".join([*lines, b"0\r\n\r\n"])
 
 
 def cut(body: bytes, chance: random.Random, *, most: int = 64) -> list[bytes]:
@@ -76,23 +85,9 @@ class Player:
         with connection, connection.makefile("rb") as reader:
             while _read_request(reader):
                 try:
-                    connection.sendall(b"".join(self._answer()))
+                    connection.sendall(self.recorded.wire)
                 except OSError:
                     return
-
-    def _answer(self) -> Iterable[bytes]:
-        recorded = self.recorded
-        yield b"HTTP/1.1 %d Played\r\n" % recorded.status
-        for name, value in recorded.headers.items():
-            if name.lower() not in _SKIPPED:
-                yield f"{name}: {value}\r\n".encode("latin-1", "replace")
-        if recorded.encoding:
-            yield f"content-encoding: {recorded.encoding}\r\n".encode()
-        yield b"transfer-encoding: chunked\r\n\r\n"
-        for piece in recorded.pieces:
-            if piece:
-                yield b"%x\r\n%b\r\n" % (len(piece), piece)
-        yield b"0\r\n\r\n"
 
 
 def _read_request(reader: Any) -> bool:

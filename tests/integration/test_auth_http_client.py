@@ -148,5 +148,5 @@ async def test_hooks_can_be_set_later(flavour: Flavour) -> None:
 @pytest.mark.parametrize("token", ["", " \t", "a\nb", "a\x00"])
 def test_a_token_that_is_no_headers_value_is_refused(token: str) -> None:
     """The error does not repeat it."""
-    with pytest.raises(ConfigError, match="^token must be text without control characters"):
+    with pytest.raises(ConfigError, match="token must be text without control characters"):
         SyncAuthHttpClient(token)

@@ -22,10 +22,15 @@ TIMES = 10
 P99_ERROR_S = 0.010
 
 
+def _limits(module: Any) -> Any:
+    """A dropped answer leaves its connection with the pool."""
+    return module.Limits(max_connections=None)
+
+
 def run_sync(module: Any, way: Exit, *, server: FakeLLMServer, times: int) -> list[float]:
     """Seconds each call took by this clock."""
     taken = []
-    with module.Client(timeout=module.Timeout(5, read=0.06)) as client:
+    with module.Client(timeout=module.Timeout(5, read=0.06), limits=_limits(module)) as client:
         for number in range(times):
             server.script(way.answer())
             with bind(session_id=f"s{number}"):
@@ -39,7 +44,9 @@ def run_async(module: Any, way: Exit, *, server: FakeLLMServer, times: int) -> l
 
     async def run() -> list[float]:
         taken = []
-        async with module.AsyncClient(timeout=module.Timeout(5, read=0.06)) as client:
+        async with module.AsyncClient(
+            timeout=module.Timeout(5, read=0.06), limits=_limits(module)
+        ) as client:
             for number in range(times):
                 server.script(way.answer())
                 with bind(session_id=f"s{number}"):

@@ -17,7 +17,7 @@ from otel_genapp.capture.llm_wire.reading import Json, Reading, first_tokens, to
 class AnthropicReading(Reading):
     """A message, or the events of one."""
 
-    LAST = (b'"message_stop"',)
+    LAST = (b'"type":"message_stop"', b'"type": "message_stop"')
     MARKS = (b'"message_start"', b'"message_delta"', b'"error"')
     TOOL_MARKS = (b'"tool_use"',)
     KEYS = ("id", "model", "usage", "stop_reason", "error")

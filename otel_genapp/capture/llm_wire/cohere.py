@@ -11,7 +11,7 @@ from otel_genapp.capture.llm_wire.reading import Json, Reading, first_tokens
 class CohereReading(Reading):
     """An answer of any of Cohere's endpoints, or the events of one."""
 
-    LAST = (b"[DONE]", b'"stream-end"')
+    LAST = (b"[DONE]", b'"event_type":"stream-end"', b'"event_type": "stream-end"')
     MARKS = (b'"message-start"', b'"message-end"', b'"stream-start"', b'"error"')
     TOOL_MARKS = (b'"tool-call-start"', b'"tool-calls-generation"')
     KEYS = ("id", "generation_id", "finish_reason", "usage", "meta")

@@ -31,7 +31,7 @@ _WANTED = frozenset({
     b"x-amzn-bedrock-cache-read-input-token-count", b"x-amzn-bedrock-cache-write-input-token-count",
 })  # fmt: skip
 _SHOWN_LIMIT = 16
-_DONE = re.compile(rb"(?:^|[\r\n])data: *\[DONE\]|^[^\"{]{0,12}\[DONE\]")
+_DONE = re.compile(rb"[\r\n]data: *\[DONE\]")
 _SPLIT_BYTES = 48
 """The longest mark of a terminal event, and room for what stands around it."""
 
@@ -165,11 +165,9 @@ class LLMExchange(Exchange):
         reading = self._reading
         if reading is None:
             return False
-        # A mark may be split by the chunk's border; what the line had before is looked at again.
-        seam = b""
-        if len(tape.pieces) > 1 and tape.pieces[-2][-1:] != b"\n":
-            seam = tape.pieces[-2][-_SPLIT_BYTES:]
-        text = seam + chunk if seam else chunk
+        # A mark may be split by the chunk's border; what its line had before is looked at again.
+        seam = tape.before_last(_SPLIT_BYTES)
+        text = seam + chunk
         for mark in reading.LAST:
             place = text.find(mark)
             if place < 0 or (mark == b"[DONE]" and not _is_done_line(text)):
@@ -257,5 +255,5 @@ class LLMExchange(Exchange):
 
 
 def _is_done_line(text: bytes) -> bool:
-    """Whether `[DONE]` is an event, and not a word of the answer."""
+    """Whether `[DONE]` is an event on a line of its own, and not a word of the answer."""
     return _DONE.search(text) is not None

@@ -17,7 +17,7 @@ from otel_genapp.context import clean_id
 from otel_genapp.records import whole_tokens
 
 _DENSE_FROM_BYTES = 16 * 1024
-_PARSED_LIMIT_BYTES = 600_000
+_PARSED_LIMIT_BYTES = 400_000
 """What parsed JSON may take in memory, as estimated by its brackets and commas."""
 _TOOLS_KEPT = 128
 _REASONS_KEPT = 128

@@ -17,7 +17,11 @@ _ASKED_FOR = frozenset({
 class ResponsesReading(Reading):
     """A response, or the events of one."""
 
-    LAST = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"')
+    LAST = tuple(
+        b'"type":%b"response.%b"' % (space, end)
+        for end in (b"completed", b"incomplete", b"failed")
+        for space in (b"", b" ")
+    )
     MARKS = (b'"response.created"', b'"type":"error"', b'"type": "error"')
     TOOL_MARKS = (b'"response.output_item.done"',)
     KEYS = ("id", "model", "status", "usage", "service_tier")

@@ -15,11 +15,11 @@ from otel_genapp.capture.llm_wire import eventstream
 from otel_genapp.capture.llm_wire.reading import Reading, parse
 
 BLOCK_BYTES = 64 * 1024
-LINE_LIMIT_BYTES = 128 * 1024
+LINE_LIMIT_BYTES = 96 * 1024
 """A longer line is skipped; its end is kept, for what can be found there."""
-BODY_LIMIT_BYTES = 128 * 1024
+BODY_LIMIT_BYTES = 96 * 1024
 """A longer body is not parsed whole."""
-BODY_KEPT_BYTES = 256 * 1024
+BODY_KEPT_BYTES = 160 * 1024
 _HEAD_BYTES, _TAIL_BYTES = 8 * 1024, 48 * 1024
 _FIRST_LINES, _LAST_LINES = 1, 3
 _MARKED_LINES = 512
@@ -60,6 +60,22 @@ class Tape:
             self._keep(block)
             if ended:
                 self._read_body()
+
+    def before_last(self, count: int) -> bytes:
+        """Up to `count` bytes before the piece collected last, from the start of their line.
+
+        Where that piece starts a line this is the line's end before it.
+        """
+        found = b""
+        for piece in reversed(self.pieces[:-1]):
+            found = piece[-count:] + found
+            if len(found) >= count or b"\n" in found:
+                break
+        else:
+            found = self._rest[-count:] + found if self._rest or found else b"\n"
+            if len(self._rest) < count:
+                found = b"\n" + found
+        return found[max(found.rfind(b"\n", 0, len(found)), 0) :][-count:] if found else b"\n"
 
     def _spill_lines(self, block: bytes, *, ended: bool) -> None:
         if b"\r" in block and b"\n" not in block:

@@ -74,6 +74,7 @@ def read(attributes: Mapping[str, Any]) -> Facts:
         operation = None
     get = attributes.get
     usage, wrong = _usage(get)
+    priced_parts, wrong_parts = _priced_parts(get)
     response_model = text_in(get(semconv.RESPONSE_MODEL))
     finish_reasons = _texts(get(semconv.FINISH_REASONS))
     tool_names = _texts(get(semconv.TOOL_NAMES))
@@ -85,7 +86,7 @@ def read(attributes: Mapping[str, Any]) -> Facts:
         text_in(get(semconv.REQUEST_MODEL)) or response_model,
         operation or text_in(get(semconv.OPERATION)),
         usage,
-        invalid + wrong,
+        invalid + wrong + wrong_parts,
         response_model,
         text_in(get(semconv.RESPONSE_ID)),
         finish_reasons,
@@ -100,7 +101,7 @@ def read(attributes: Mapping[str, Any]) -> Facts:
         text_in(get(semconv.CORRELATION_ID)),
         _texts(get(semconv.ATTEMPTS)),
         text_in(get(semconv.SERVICE_TIER)) or text_in(get(OPENAI_TIER)),
-        _priced_parts(get),
+        priced_parts,
     )
 
 
@@ -125,12 +126,14 @@ def _texts(value: object) -> tuple[str, ...]:
     return () if value is None else texts_in(value)
 
 
-def _priced_parts(get: Callable[[str], Any]) -> tuple[tuple[str, int], ...]:
-    parts = []
+def _priced_parts(get: Callable[[str], Any]) -> tuple[tuple[tuple[str, int], ...], int]:
+    parts: tuple[tuple[str, int], ...] = ()
+    invalid = 0
     for key, name in _PRICED_PARTS:
         value = get(key)
         if value is not None:
             tokens = tokens_in(value)
             if tokens:
-                parts.append((name, tokens))
-    return tuple(parts)
+                parts += ((name, tokens),)
+            invalid += tokens is None
+    return parts, invalid

@@ -93,7 +93,6 @@ def _say_tokens(
         tokens = tokens_in(value)
         if tokens is not None:
             said[current] = tokens
-            break
         invalid += 1
     return invalid
 

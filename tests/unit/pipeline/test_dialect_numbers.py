@@ -81,6 +81,12 @@ def test_the_next_name_stands_in_for_an_invalid_number() -> None:
     assert (found.usage, found.invalid_numbers) == (Usage(input=7), 0)
 
 
+def test_invalid_parts_are_counted() -> None:
+    """A part with a price of its own that is no number is left out and counted."""
+    found = read({semconv.AUDIO_INPUT_TOKENS: -1, semconv.AUDIO_OUTPUT_TOKENS: 2})
+    assert (found.priced_parts, found.invalid_numbers) == ((("audio_output", 2),), 1)
+
+
 NO_TOKENS = [
     "gen_ai.aggregated_usage.input_tokens",
     "gen_ai.aggregated_usage.output_tokens",

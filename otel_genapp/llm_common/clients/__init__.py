@@ -1,0 +1,1 @@
+"""The old modules of HTTP clients, one name each; `otel_genapp.clients` describes them."""
