@@ -75,14 +75,11 @@ async def fastapi_tracking_middleware(request: Any, call_next: Callable[[Any], A
     A FastAPI application is watched without it, from the server to the last byte sent; so with the
     first request it steps out of the application's way, and later ones do not pay for it.
     """
-    telemetry = running()
-    if telemetry is not None:
-        with _guarded:
-            if MARK in request.scope:
-                _step_out(request.app)
-            else:
-                with suppress(ConfigError):  # no FastAPI application
-                    telemetry.instrument_app(request.app)
+    with _guarded:
+        if MARK in request.scope:
+            _step_out(request.app)
+        else:
+            _watch(request.app)
     return await call_next(request)
 
 
@@ -109,6 +106,13 @@ def _env_of(given: Any) -> str:
             f"({', '.join(sorted(set(_ENVS) - set(_SYNONYMS)))}), got {said!r}"
         )
     return _ENVS[name]
+
+
+def _watch(app: Any) -> None:
+    telemetry = running()
+    if telemetry is not None:
+        with suppress(ConfigError):  # no FastAPI application
+            telemetry.instrument_app(app)
 
 
 def _step_out(app: Any) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +13,7 @@ from fastapi import FastAPI
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -22,8 +21,10 @@ from starlette.routing import Route
 import otel_genapp
 from otel_genapp import AlreadyConfiguredError, ConfigError
 from otel_genapp.llm_common import prometheus
+from otel_genapp.llm_common.exposition import exposition
 from otel_genapp.llm_common.prometheus import build_prometheus_metrics, fastapi_tracking_middleware
-from otel_genapp.testing import capture_telemetry
+from otel_genapp.testing import Captured, capture_telemetry
+from tests.fakes import eventually
 from tests.fresh import in_fresh_process
 from tests.serving import Client, uvicorn_serving, werkzeug_serving
 
@@ -73,8 +74,14 @@ def menu_orders(client: Client) -> list[int]:
         return [orders.post(f"/menu/{item}", content=b"x" * 100 * item).status_code for item in range(1, 5)]
 
 
-def scraped(client: Client) -> dict[str, Any]:
-    """Both endpoints, both formats."""
+def scraped(client: Client, *, after_requests: int) -> dict[str, Any]:
+    """Both endpoints, both formats, once so many requests have ended: a client may be quicker than that."""
+
+    def counted() -> bool:
+        text = client.ask("/prometheus").body.decode()
+        return sum(requests(text, "fastapi", "flask").values()) >= after_requests
+
+    assert eventually(counted)
     text = client.ask("/prometheus")
     other = client.ask("/metrics")
     open_text = client.ask("/prometheus", headers={"accept": OPENMETRICS})
@@ -92,7 +99,7 @@ def run_fastapi() -> dict[str, Any]:
     with uvicorn_serving(app) as client:
         statuses = menu_orders(client)
         asked = client.ask(f"/ask?url=http://127.0.0.1:{client.port}/nowhere").status
-        found = scraped(client)
+        found = scraped(client, after_requests=7)
         assert otel_genapp.shutdown()
         after = client.ask("/prometheus")
     return {**found, "statuses": statuses, "asked": asked, "after": (after.status, after.body)}
@@ -102,7 +109,7 @@ def run_flask() -> dict[str, Any]:
     app = importlib.import_module("tests.programs.old_flask_app").app
     with werkzeug_serving(app) as client:
         statuses = menu_orders(client)
-        found = scraped(client)
+        found = scraped(client, after_requests=4)
         assert otel_genapp.shutdown()
         after = client.ask("/prometheus")
     loaded = [name for name in ("otel_genapp.llm_common.fastapi_endpoint",) if name in sys.modules]
@@ -168,8 +175,11 @@ def test_a_fastapi_service() -> None:
         ("/ask", "GET", "200", "fastapi"): 1,
         ("__unmatched__", "GET", "404", "fastapi"): 2,
     }
-    assert requests(text, "httpx", "httpx2") == requests(text, "httpx2")
-    assert list(requests(text, "httpx2").values()) == [2]
+    assert {labels[1:]: n for labels, n in requests(text, "httpx", "httpx2").items()} == {
+        ("GET", "404", "httpx2"): 2,  # the two ready-made clients
+        ("POST", "200", "httpx"): 3,  # the test's own
+        ("POST", "500", "httpx"): 1,
+    }
     assert sizes(text, menu, "200") == {("request",): 600, ("response",): 3 * len(b'{"digest":1,"read":100}')}
     assert sizes(text, menu, "500") == {("request",): 0, ("response",): len(b"Internal Server Error")}
     check_scrapes(found, env="prod")
@@ -203,23 +213,27 @@ class OldEnv(StrEnum):
     LIVE = "Live"
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("prod", "prod"), ("Production", "prod"), (" PRD ", "prod"), (OldEnv.LIVE, "prod"),
-        ("pre-prod", "preprod"), ("stage", "preprod"), ("STAGING", "preprod"), ("pre_production", "preprod"),
-        ("dev", "dev"), ("development", "dev"), ("local", "dev"), ("test", "dev"), (None, "dev"),
-    ],
-)  # fmt: skip
-def test_usual_names_of_environments(given: Any, expected: str) -> None:
+ENVIRONMENTS: dict[Any, str] = {
+    "prod": "prod", "Production": "prod", " PRD ": "prod", OldEnv.LIVE: "prod",
+    "pre-prod": "preprod", "stage": "preprod", "STAGING": "preprod", "pre_production": "preprod",
+    "dev": "dev", "development": "dev", "local": "dev", "test": "dev", None: "dev",
+}  # fmt: skip
+
+
+def build_in_each() -> dict[Any, tuple[str, bool]]:
+    found: dict[Any, tuple[str, bool]] = {}
+    for given in ENVIRONMENTS:
+        telemetry = build_prometheus_metrics("shop-bot", given)
+        again = build_prometheus_metrics(project_name="shop-bot", env=given)
+        found[given] = (telemetry.settings.env, again is telemetry)
+        otel_genapp.shutdown()
+    return found
+
+
+def test_usual_names_of_environments() -> None:
     """Each becomes one of the three; the same telemetry is returned as long as it runs."""
-    assert in_fresh_process(env_after_building, given) == (expected, True)
-
-
-def env_after_building(given: Any) -> tuple[str, bool]:
-    telemetry = build_prometheus_metrics("shop-bot", given)
-    again = build_prometheus_metrics(project_name="shop-bot", env=given)
-    return telemetry.settings.env, again is telemetry
+    expected = {given: (env, True) for given, env in ENVIRONMENTS.items()}
+    assert in_fresh_process(build_in_each) == expected
 
 
 @pytest.mark.parametrize("given", ["production-eu", "", 3, "prod prod"])
@@ -282,6 +296,10 @@ def chain(app: FastAPI) -> list[Any]:
     return [function for function in found if function is not None]
 
 
+def served(got: Captured) -> float:
+    return got.value("genapp_http_requests_total", resource="/item", app_type="fastapi")
+
+
 def test_the_middleware_steps_out_of_the_way() -> None:
     """After the first watched request the app's own middlewares are left, and nothing counts twice."""
     calls: list[str] = []
@@ -291,7 +309,8 @@ def test_the_middleware_steps_out_of_the_way() -> None:
         before = [function.__name__ for function in chain(app)]
         with capture_telemetry() as got:
             assert [client.ask("/item").body for _ in range(3)] == [b'"item"'] * 3
-            assert got.value("genapp_http_requests_total", resource="/item", app_type="fastapi") == 3
+            assert eventually(lambda: served(got) >= 3)
+            assert served(got) == 3
         after = [function.__name__ for function in chain(app)]
     tracking = fastapi_tracking_middleware.__name__
     assert (before, after) == (["outer", tracking, tracking, "inner"], ["outer", "inner"])
@@ -305,21 +324,26 @@ def test_under_starlette_alone_it_passes_on() -> None:
         return PlainTextResponse("item")
 
     app = Starlette(routes=[Route("/item", item)])
-    from starlette.middleware.base import BaseHTTPMiddleware
-
     app.add_middleware(BaseHTTPMiddleware, dispatch=fastapi_tracking_middleware)
     with uvicorn_serving(app) as client, capture_telemetry():
         assert [client.ask("/item").body for _ in range(2)] == [b"item"] * 2
 
 
-def test_a_failing_exposition_is_an_error(expected_own_errors: list[Any]) -> None:
-    """A scrape never gets an empty page as if there were no traffic."""
-    from otel_genapp import bootstrap
-    from otel_genapp.llm_common.exposition import exposition
+def fail_to_expose() -> list[tuple[int, bytes]]:
+    def fail(_accept: str) -> tuple[bytes, str]:
+        raise RuntimeError("password=hunter2")
 
-    assert exposition("").status == 503
-    del expected_own_errors
-    _ = (bootstrap, asyncio, Iterable)
+    telemetry: Any = build_prometheus_metrics("shop-bot", "test")
+    fine = exposition("")
+    telemetry._machinery.exposition = fail
+    broken = exposition("")
+    return [(fine.status, fine.body[:7]), (broken.status, broken.body)]
+
+
+def test_a_failing_exposition_is_an_error() -> None:
+    """A scraper never gets an empty page, which would look like no traffic, nor the exception's text."""
+    found = in_fresh_process(fail_to_expose, own_errors=True)
+    assert found == [(200, b"# HELP "), (500, b"internal error\n")]
 
 
 def test_the_old_names_are_all_there() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 from fastapi import FastAPI, Request
 
 from otel_genapp.llm_common.clients.auth_client import AuthHttpClient
@@ -47,5 +46,5 @@ async def menu(item: int, request: Request) -> dict[str, int]:
 
 @app.get("/ask")
 async def ask(url: str) -> str:
-    answers: list[httpx.Response] = [await llm_client.get(url), await auth_client.get(url)]
+    answers = [await llm_client.get(url), await auth_client.get(url)]
     return " ".join(answer.text for answer in answers)

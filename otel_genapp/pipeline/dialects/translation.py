@@ -40,7 +40,7 @@ _FACTS = {
     keys.SECONDS[0]: _Row(keys.SECONDS[1], milliseconds_in),
     keys.DOLLARS[0]: _Row(keys.DOLLARS[1], nano_usd_in),
 }
-_TOKENS = dict(keys.TOKENS)
+_TOKENS = {current: (current, *others) for current, others in keys.TOKENS}
 
 
 def translated(attributes: Mapping[str, Any], foreign: AbstractSet[str]) -> tuple[dict[str, Any], int]:
@@ -86,13 +86,14 @@ def _say_tokens(
 ) -> int:
     invalid = 0
     said.pop(current, None)
-    for key in (current, *_TOKENS[current]):
+    for key in _TOKENS[current]:
         value = details.get(current) if key == keys.USAGE_DETAILS else attributes.get(key)
         if value is None:
             continue
         tokens = tokens_in(value)
         if tokens is not None:
             said[current] = tokens
+            break
         invalid += 1
     return invalid
 

@@ -204,6 +204,26 @@ def test_what_our_own_spans_add() -> None:
     )
 
 
+OPERATIONS = [
+    ({semconv.OPERATION: "generate_content"}, "generate_content"),
+    ({semconv.OPERATION: "completion"}, "text_completion"),
+    ({semconv.OPERATION: "embedding"}, "embeddings"),
+    ({semconv.OPERATION: "summarize"}, "summarize"),
+    ({"llm.request.type": "completion"}, "text_completion"),
+    ({"llm.request.type": "completion", "litellm.call_id": "l"}, "chat"),
+    ({"llm.request.type": "atext_completion", "litellm.call_id": "l"}, "text_completion"),
+    ({"openinference.span.kind": "EMBEDDING"}, "embeddings"),
+    ({"langfuse.observation.type": "embedding"}, "embeddings"),
+    ({semconv.REQUEST_MODEL: "m", semconv.INPUT_TOKENS: 1}, None),
+]
+
+
+@pytest.mark.parametrize(("attributes", "operation"), OPERATIONS)
+def test_operations(attributes: dict[str, Any], operation: str | None) -> None:
+    """An operation has the conventions' name, and one they do not know its own."""
+    assert read(attributes).operation == operation
+
+
 CLASSES = [
     ({semconv.OPERATION: "chat"}, "llm"),
     ({semconv.OPERATION: "embeddings"}, "llm"),
