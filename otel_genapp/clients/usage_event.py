@@ -19,8 +19,6 @@ _guarded = quiet("capture")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _BOUNDARIES = (b"\n\n", b"\r\n\r\n")
-_END_REACH = 3
-"""An event's end may have begun so many bytes before a chunk does."""
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:")
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _SOME_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*[^\s\]]')
@@ -81,7 +79,7 @@ class UsageEventFilter:
     def _sift(self, chunk: bytes) -> bytes:
         text = self._carry + chunk
         done, start = self._passed, 0
-        searched = max(0, len(self._carry) - _END_REACH)
+        searched = max(0, len(self._carry) - 1)  # an end may have begun with the last byte
         passing, in_comment = self._passing, self._in_comment
         while True:
             if in_comment or not passing:
@@ -98,7 +96,7 @@ class UsageEventFilter:
         passing = bool(rest) and not in_comment and (passing or not _may_be_usage(rest))
         self._in_comment, self._passing = in_comment, passing
         if passing or in_comment:
-            self._carry = rest[-_END_REACH:] if passing else b""
+            self._carry = rest[-1:] if passing else b""
             self._passed = len(self._carry)
             return text[done:]
         self._carry, self._passed = rest, 0

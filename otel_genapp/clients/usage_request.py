@@ -156,13 +156,11 @@ class AskedRequest:
         return _OPTION in b"".join(begun)
 
     def clean(self, response: Any) -> None:
-        """Have the event that was caused here taken out of the answer."""
+        """Have the event that was caused here taken out of the answer.
+
+        A server that compresses although asked not to is passed on as it is.
+        """
         with _guarded:
-            headers = response.headers
-            if response.status_code >= 300 or "json" in headers.get("content-type", ""):
-                return
-            if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
-                return
             if response.is_stream_consumed:
                 _clean_content(response)
             elif isinstance(response.stream, self._streams.kind):

@@ -122,6 +122,22 @@ async def test_a_failed_request_shows_nothing_either(flavour: Flavour) -> None:
     assert AUTH not in refused.value.request.headers
 
 
+async def test_a_redirect_that_fails_shows_nothing_either(flavour: Flavour) -> None:
+    """The library's error has the request of the later hop, which is not the caller's."""
+
+    def respond(asked: Asked) -> Canned:
+        if asked.path == "/b":
+            raise ConnectionAbortedError  # no answer at all
+        return Canned((b"",), 307, {"location": "/b"})
+
+    with serving(respond) as server:
+        async with ready_client("auth", flavour, token=TOKEN, follow_redirects=True) as client:
+            with pytest.raises(flavour.module.RequestError) as caught:
+                await flavour.done(client.get(server.url("/a")))
+    assert [asked.headers.get(AUTH) for asked in server.asked] == [TOKEN, TOKEN]
+    assert AUTH not in caught.value.request.headers
+
+
 async def test_spans_do_not_show_it(flavour: Flavour) -> None:
     """Measured and traced as any request, and the token is in no attribute."""
     with serving(fine) as server, capture_telemetry() as got:

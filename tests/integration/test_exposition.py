@@ -21,6 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from otel_genapp import action_tracking, llm_call, record_error, semconv
+from otel_genapp.fake_llm import FakeLLMServer
 from otel_genapp.testing import Captured, capture_telemetry
 from tests.serving import Client, uvicorn_serving, werkzeug_serving
 
@@ -90,6 +91,9 @@ def label_sets(text: str) -> dict[str, set[tuple[str, ...]]]:
 
 def test_families_and_labels_are_the_contract(traffic: tuple[Captured, Client]) -> None:
     """Every family of semconv is there with its label set on every series, and nothing else."""
+    with FakeLLMServer() as llm:
+        asked = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
+        assert httpx.post(f"{llm.base_url}/chat/completions", json=asked).status_code == 200
     _, server = traffic
     found = label_sets(server.ask("/prometheus").body.decode())
     own = {name: sets for name, sets in found.items() if not name.startswith(SYSTEM_PREFIXES)}

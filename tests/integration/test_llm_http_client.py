@@ -151,21 +151,40 @@ async def test_bytes_pass_at_once(flavour: Flavour) -> None:
     assert got == [WORD, b": keep-alive\n\n", WORD[:40], WORD[40:], DONE]
 
 
+@pytest.mark.parametrize("more", [0, 2_000_000])
 async def test_a_server_that_refuses_gets_the_request_as_it_was(
-    flavour: Flavour, caplog: pytest.LogCaptureFixture
+    flavour: Flavour, caplog: pytest.LogCaptureFixture, more: int
 ) -> None:
     """The caller has its answer all the same; the log says so once, and the host is not asked again."""
 
     def respond(asked: Asked) -> Canned:
-        return Canned((REFUSAL,), 400) if OPTION in asked.body else streamed(WORD, DONE)
+        return Canned((REFUSAL, b"x" * more), 400) if OPTION in asked.body else streamed(WORD, DONE)
 
     with serving(respond) as server, caplog.at_level(logging.WARNING, "otel_genapp"):
-        async with ready_client("llm", flavour) as client:
+        limits = flavour.module.Limits(max_connections=1)
+        async with ready_client("llm", flavour, limits=limits) as client:
             answers = [await ask(flavour, client, server.url(PATH), stream=True) for _ in range(3)]
         asked = [OPTION in asked.body for asked in server.asked]
     assert [(answer.status_code, answer.content) for answer in answers] == [(200, WORD + DONE)] * 3
     assert (asked, len(caplog.messages)) == ([True, False, False, False], 1)
     assert "127.0.0.1 refuses stream_options" in caplog.messages[0]
+
+
+async def test_requests_refused_at_the_same_time_say_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Questions that were under way when the first was refused are answered too."""
+
+    def respond(asked: Asked) -> Canned:
+        return Canned((REFUSAL,), 400) if OPTION in asked.body else streamed(WORD, DONE)
+
+    [flavour] = [one for one in flavours() if (one.name, one.style) == ("httpx2", "async")]
+    with serving(respond) as server, caplog.at_level(logging.WARNING, "otel_genapp"):
+        async with ready_client("llm", flavour) as client:
+            answers = await asyncio.gather(
+                *(ask(flavour, client, server.url(PATH), stream=True) for _ in range(5))
+            )
+        assert len(server.asked) > 6
+    assert [answer.content for answer in answers] == [WORD + DONE] * 5
+    assert len(caplog.messages) == 1
 
 
 async def test_a_refusal_of_something_else_is_the_callers(flavour: Flavour) -> None:
@@ -224,14 +243,18 @@ async def test_a_broken_stream(flavour: Flavour) -> None:
 
 
 async def test_a_broken_stream_that_is_read_whole(flavour: Flavour) -> None:
-    """The error comes from the call itself, and no connection stays behind."""
+    """The error comes from the call itself, and neither connection nor answer stays open."""
+    answers: list[Any] = []
     with serving(lambda _: Canned((WORD,), headers=EVENTS, cut=True)) as server:
-        limits = flavour.module.Limits(max_connections=1)
-        async with ready_client("llm", flavour, limits=limits) as client:
+        options = {
+            "limits": flavour.module.Limits(max_connections=1),
+            "event_hooks": {"response": [hook(flavour, answers.append)]},
+        }
+        async with ready_client("llm", flavour, **options) as client:
             for _ in range(3):
                 with pytest.raises(flavour.module.RemoteProtocolError):
                     await ask(flavour, client, server.url(PATH), stream=True)
-    assert len(server.asked) == 3
+    assert (len(server.asked), [answer.is_closed for answer in answers]) == (3, [True] * 3)
 
 
 async def test_leaving_early_gives_the_connection_back(flavour: Flavour) -> None:

@@ -55,6 +55,7 @@ FULL = {
     "GENAPP_PROPAGATE_TO": "*.shop.internal",
     "GENAPP_CLIENT_PATHS": "/v1/chat/completions, /v1/files/{id}",
     "GENAPP_FASTAPI_SPANS": "contrib",
+    "GENAPP_LLM_WIRE": "off",
     "GENAPP_PROMETHEUS_AUTH": "Yes",
     "GENAPP_SESSION_LIMIT": "500",
 }
@@ -80,6 +81,7 @@ def test_every_setting_has_its_variable() -> None:
         propagate_to="*.shop.internal",
         client_paths=("/v1/chat/completions", "/v1/files/{id}"),
         fastapi_spans="contrib",
+        llm_wire=False,
         prometheus_auth=True,
         session_limit=500,
     )
