@@ -36,6 +36,7 @@ ENVIRONMENT: dict[str, str] = {
     "llm_wire": "GENAPP_LLM_WIRE",
     "prometheus_auth": "GENAPP_PROMETHEUS_AUTH",
     "session_limit": "GENAPP_SESSION_LIMIT",
+    "prices": "GENAPP_PRICES",
 }
 """Setting -> environment variable, all there are."""
 
@@ -108,6 +109,8 @@ class Settings:
     llm_wire: bool = True
     prometheus_auth: bool = False
     session_limit: int = 10_000
+    prices: str = ""
+    """Path of the price file; it is read and checked where telemetry starts."""
     otel: OtelEnvironment = field(default_factory=OtelEnvironment)
 
     def __post_init__(self) -> None:
@@ -182,6 +185,12 @@ def read_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
     if "app" not in values:
         raise ConfigError("app is missing; pass init_telemetry('my-app') or set GENAPP_APP")
     return Settings(**values)
+
+
+def prices_path(environ: Mapping[str, str] | None = None) -> str:
+    """The price file the environment names, for commands that need no other setting; empty for none."""
+    environ = os.environ if environ is None else environ
+    return environ.get(ENVIRONMENT["prices"], "").strip()
 
 
 def state_home(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:

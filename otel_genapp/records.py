@@ -55,6 +55,11 @@ class Usage:
         """Whether anybody reported tokens for the call."""
         return self.input is not None or self.output is not None
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether anybody reported more than 0 tokens of any kind."""
+        return any(tokens for _, tokens in self.by_type())
+
     def by_type(self) -> tuple[tuple[str, int | None], ...]:
         """(`type` label, tokens) in the order of `semconv.TOKEN_TYPES`."""
         return (
@@ -109,7 +114,7 @@ class LLMCall:
     @property
     def unpriced(self) -> bool:
         """Whether the call has no price although it may have cost something."""
-        return self.cost_nano_usd is None and self.status != semconv.FAIL
+        return self.cost_nano_usd is None and (self.status != semconv.FAIL or self.usage.has_tokens)
 
     @property
     def ended_at_ns(self) -> int:
@@ -137,6 +142,11 @@ class LLMAmendment:
     attempts: tuple[str, ...] = ()
     session_id: str | None = None
     user_id: str | None = None
+
+    @property
+    def unpriced(self) -> bool:
+        """Whether it adds tokens that have no price."""
+        return self.cost_nano_usd is None and self.usage.has_tokens
 
 
 Record = LLMCall | LLMAmendment

@@ -25,6 +25,7 @@ class Given(TypedDict, total=False):
     fastapi_spans: str
     prometheus_auth: bool
     session_limit: int
+    prices: str
 
 
 _lock = threading.RLock()

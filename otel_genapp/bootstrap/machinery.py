@@ -33,6 +33,7 @@ from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.events import EventBus
 from otel_genapp.pipeline.export import MetricExport, SpanExport
 from otel_genapp.pipeline.folds import Folds
+from otel_genapp.pipeline.pricing import Prices
 from otel_genapp.pipeline.processor import GenappSpanProcessor
 from otel_genapp.pipeline.sampler import Recording
 from otel_genapp.records import LLMCall, Record
@@ -45,10 +46,15 @@ _guarded = quiet.quiet("lifecycle")
 
 
 class Machinery:
-    """The pipeline, the metrics, the store and the exports of one telemetry."""
+    """The pipeline, the metrics, the store and the exports of one telemetry.
+
+    Raises:
+        ConfigError: the price file of the settings cannot work.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.prices = Prices(settings.prices)
         self.store = MemoryStore(session_limit=settings.session_limit, on_evict=self._count_eviction)
         self.events = EventBus(self._count_event)
         self.folds = Folds(self._fold)
@@ -97,6 +103,7 @@ class Machinery:
             system = SystemMetrics(self.meters, excluded=self.settings.otel.excluded_system_metrics)
             self._system = system
             self._undo.append(system.stop)
+        self.prices.prepare()
         self.take_over(flush, tracing)
         instrumentation.watch_libraries()
 
@@ -204,11 +211,13 @@ class Machinery:
         if self._system is not None:
             notes.append(self._system.problem)
         notes += instrumentation.span_problems(self.settings.fastapi_spans)
+        notes.append(self.prices.problem)
         return {
             "instrumented": instrumentation.instrumented(),
             "tracer_provider": tracing.describe() if tracing is not None else "not started",
             "sampling": "exports only" if tracing is None or tracing.sampler_wrapped else "numbers too",
             "bound_recording": self.instruments.bound,
+            "prices": self.prices.tables(),
             "otlp": {
                 "traces": export is not None,
                 "metrics": bool(self._metric_exports),
@@ -256,6 +265,7 @@ class Machinery:
         self.folds.append(record, context)
 
     def _fold(self, record: Record, context: Context) -> None:
+        record = self.prices.priced(record)
         is_new = self.store.apply((record,))
         if isinstance(record, LLMCall):
             self.instruments.telemetry_records.record(is_new, ("llm_call", "stored"))

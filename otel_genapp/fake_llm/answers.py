@@ -21,7 +21,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ErrorStatus:
-    """An HTTP error before anything is answered, with OpenAI's error body.
+    """An HTTP error before anything is answered, with the error body of the request's protocol.
 
     `retry_after_s=0` asks for a retry at once.
     """
@@ -53,7 +53,11 @@ class NoUsage:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInStream:
-    """Status 200, then an error object: inside the stream after so many chunks, or as the body."""
+    """Status 200, then an error object: inside the stream after so many chunks, or as the body.
+
+    It is what the protocol has for that: OpenAI's `error` object, an `error` event of Responses or
+    of Anthropic (`overloaded_error`), Google's `UNAVAILABLE`; the body of Responses has `failed`.
+    """
 
     kind: ClassVar[str] = "error_in_stream"
     after_chunks: int = 2
@@ -91,9 +95,12 @@ class Answer:
 
     What is left `None` follows from the request, the same way every time: the text is an echo of
     the last user message, `input_tokens` counts the prompt's words and `output_tokens` those of
-    the text (plus the reasoning). As OpenAI counts, `cached_tokens` are part of the input and
-    `reasoning_tokens` of the output. `delay_s` passes before the status line, `chunk_delay_s`
-    before each chunk of a stream but the first.
+    the text (plus the reasoning). As OpenAI counts, `cached_tokens` (read from the provider's cache)
+    and `cache_write_tokens` (written to it) are part of the input and `reasoning_tokens` of the
+    output, whatever the protocol makes of them on the wire. `finish_reason` is OpenAI's word, which
+    other protocols translate (`length`, `tool_calls`, `content_filter`), or any word of their own.
+    `delay_s` passes before the status line, `chunk_delay_s` before each chunk of a stream but the
+    first.
     """
 
     text: str | None = None
@@ -101,6 +108,7 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     tool_calls: tuple[str | ToolCall, ...] = ()
     finish_reason: str | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from otel_genapp.fake_llm import bodies
 from otel_genapp.fake_llm.answers import (
     Answer,
     Cut,
@@ -15,9 +14,10 @@ from otel_genapp.fake_llm.answers import (
     MalformedJSON,
     NoUsage,
 )
-from otel_genapp.fake_llm.requests import LLMRequest, Operation
+from otel_genapp.fake_llm.requests import LLMRequest
 from otel_genapp.fake_llm.served import Ledger, Served
 from otel_genapp.fake_llm.wire import ClientGoneError, Connection, Received, chunk, head
+from otel_genapp.fake_llm.wire_format import Piece, Stream, Told, WireFormat
 
 _LAST_PIECE_BYTES = 16 * 1024
 
@@ -26,18 +26,18 @@ class Delivery:
     """The way of one answer to its client. `deliver` runs once and always leaves a ledger entry."""
 
     def __init__(
-        self, connection: Connection, ledger: Ledger, *, received: Received, operation: Operation, tag: str
+        self, connection: Connection, ledger: Ledger, *, received: Received, protocol: WireFormat, tag: str
     ) -> None:
-        self.operation = operation
+        self.protocol = protocol
         self.request_id = f"req_{tag}"
-        self.response_id = f"chatcmpl-{tag}"
+        self.response_id = f"{protocol.id_prefix}{tag}"
         self._connection = connection
         self._ledger = ledger
         self._received = received
         self._request: LLMRequest | None = None
         self._answer = Answer()
         self._status = 0
-        self._usage_told = False
+        self._told: Told = {}
         self._recorded = False
         self._bytes_before = connection.bytes_sent
         self._started_s = time.monotonic()
@@ -53,7 +53,9 @@ class Delivery:
                 return await self._refuse(fault)
             if isinstance(fault, Hang) and fault.after_chunks == 0:
                 await self._connection.pause(None)
-            return await (self._stream(request) if request.stream else self._whole(request))
+            if request.stream and self.protocol.stream is not None:
+                return await self._stream(self.protocol.stream(request, answer, response_id=self.response_id))
+            return await self._whole(request)
         except ClientGoneError:
             self._record("hang" if isinstance(answer.fault, Hang) else "gone")
             return False
@@ -77,38 +79,41 @@ class Delivery:
             headers["retry-after"] = f"{fault.retry_after_s:g}"
             # The SDK takes a wait of 0 for none given and falls back to its own, which is longer.
             headers["retry-after-ms"] = f"{max(1, round(fault.retry_after_s * 1000))}"
-        body = bodies.error(fault.status, fault.message)
-        await self._send_whole(body, "error", headers=headers)
+        body = self.protocol.error(fault.status, fault.message)
+        await self._send_whole(Piece(body), "error", headers=headers)
         return self._received.keep_alive
 
     async def _whole(self, request: LLMRequest) -> bool:
         self._status, fault = 200, self._answer.fault
-        if request.operation == "embeddings":
-            body = bodies.embeddings(request, self._answer)
-        else:
-            body = bodies.completion(request, self._answer, response_id=self.response_id)
+        whole = self.protocol.whole(request, self._answer, response_id=self.response_id)
+        body = whole.data
         if isinstance(fault, Cut):
             start = self._head({"content-type": "application/json", "content-length": str(len(body))})
             await self._connection.send(start + body[: len(body) // 2])
             return await self._cut(fault)
         if isinstance(fault, ErrorInStream):
-            await self._send_whole(bodies.error(200, fault.message), fault.kind)
+            failure = self.protocol.failure
+            failed = Piece(self.protocol.error(200, fault.message))
+            if failure is not None:
+                failed = failure(request, self._answer, response_id=self.response_id)
+            await self._send_whole(failed, fault.kind)
         elif isinstance(fault, MalformedJSON):
-            await self._send_whole(body[: len(body) // 2], fault.kind)
+            await self._send_whole(Piece(body[: len(body) // 2]), fault.kind)
         else:
-            await self._send_whole(body, "no_usage" if isinstance(fault, NoUsage) else "ok")
+            await self._send_whole(whole, "no_usage" if isinstance(fault, NoUsage) else "ok")
         return self._received.keep_alive
 
-    async def _stream(self, request: LLMRequest) -> bool:
+    async def _stream(self, stream: Stream) -> bool:
         self._status, fault = 200, self._answer.fault
         framing = {"transfer-encoding": "chunked"} if self._received.http11 else {}
-        start = self._head({"content-type": "text/event-stream; charset=utf-8", **framing})
-        for place, frame in enumerate(self._frames(request)):
+        start = self._head({"content-type": stream.content_type, **framing})
+        events, last = self._events(stream)
+        for place, piece in enumerate(events):
             if place and self._answer.chunk_delay_s > 0:
                 await self._connection.pause(self._answer.chunk_delay_s)
-            await self._connection.send(start + self._framed(frame.data))
+            await self._connection.send(start + self._framed(piece.data))
             start = b""
-            self._usage_told = self._usage_told or frame.tells_usage
+            self._told = piece.told or self._told
         if start:
             await self._connection.send(start)
         if isinstance(fault, Cut):
@@ -117,52 +122,52 @@ class Delivery:
             await self._connection.pause(None)
         end = chunk(b"") if self._received.http11 else b""
         if isinstance(fault, ErrorInStream | MalformedJSON):
-            self._send_last(end, fault.kind)
+            self._send_last(Piece(self._framed(last.data) + end), fault.kind)
         else:
-            self._send_last(self._framed(bodies.DONE) + end, "ok" if self._usage_told else "no_usage")
+            told = last.told or self._told
+            self._send_last(Piece(self._framed(last.data) + end, told), "ok" if told else "no_usage")
         return self._received.keep_alive
 
-    def _frames(self, request: LLMRequest) -> tuple[bodies.Frame, ...]:
-        frames, fault = bodies.chunks(request, self._answer, response_id=self.response_id), self._answer.fault
+    def _events(self, stream: Stream) -> tuple[tuple[Piece, ...], Piece]:
+        """The events to send one by one, and what is sent with the end of the stream."""
+        events, fault = stream.events, self._answer.fault
         if isinstance(fault, Cut | Hang):
-            return frames[: fault.after_chunks]
+            return events[: fault.after_chunks], stream.last
         if isinstance(fault, ErrorInStream):
-            error = bodies.error(200, fault.message)
-            return (*frames[: fault.after_chunks], bodies.Frame(bodies.event(error)))
+            return events[: fault.after_chunks], stream.error
         if isinstance(fault, MalformedJSON):
-            half = b'{"id":"' + self.response_id.encode()
-            return (*frames[:1], bodies.Frame(bodies.event(half)))
-        return frames
+            broken = (*events, stream.last)[1].data if events else stream.last.data
+            end = b"\n\n" if broken.endswith(b"\n\n") else b""
+            return events[:1], Piece(broken[: len(broken) // 2] + end)
+        return events, stream.last
 
     async def _cut(self, fault: Cut) -> bool:
         self._record(fault.kind)
         await self._connection.close(reset=fault.reset)
         return False
 
-    async def _send_whole(self, body: bytes, outcome: str, *, headers: dict[str, str] | None = None) -> None:
+    async def _send_whole(self, whole: Piece, outcome: str, *, headers: dict[str, str] | None = None) -> None:
+        body = whole.data
         start = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
         data = self._head(start) + body
         if len(data) > _LAST_PIECE_BYTES:
             await self._connection.send(data[:-_LAST_PIECE_BYTES])
-        self._send_last(data[-_LAST_PIECE_BYTES:], outcome)
+        self._send_last(Piece(data[-_LAST_PIECE_BYTES:], whole.told), outcome)
 
-    def _send_last(self, data: bytes, outcome: str) -> None:
+    def _send_last(self, piece: Piece, outcome: str) -> None:
         with self._ledger.lock:
-            self._connection.write(data)
-            self._usage_told = self._usage_told or outcome == "ok"
+            self._connection.write(piece.data)
+            self._told = piece.told or self._told
             self._write_down(outcome)
 
     def _framed(self, data: bytes) -> bytes:
         return chunk(data) if self._received.http11 else data
 
     def _head(self, headers: dict[str, str]) -> bytes:
-        common = {
-            "x-request-id": self.request_id,
-            "openai-version": "2020-10-01",
-            "openai-processing-ms": str(round((time.monotonic() - self._started_s) * 1000)),
-            "connection": "keep-alive" if self._received.keep_alive else "close",
-        }
-        return head(self._status, {**headers, **common})
+        elapsed_ms = round((time.monotonic() - self._started_s) * 1000)
+        own = self.protocol.headers(self.request_id, elapsed_ms)
+        connection = {"connection": "keep-alive" if self._received.keep_alive else "close"}
+        return head(self._status, {**headers, **own, **connection})
 
     def _record(self, outcome: str) -> None:
         with self._ledger.lock:
@@ -172,27 +177,28 @@ class Delivery:
         if self._recorded:
             return
         self._recorded = True
-        request, answer = self._request, self._answer
-        tokens = bodies.Tokens.of(request, answer) if request and self._usage_told else None
+        request, answer, protocol, told = self._request, self._answer, self.protocol, self._told
         sent = self._connection.bytes_sent - self._bytes_before
-        chat = self.operation == "chat"
-        answered = chat and sent > 0 and self._status < 400
+        answered = sent > 0 and self._status < 400
+        called = answer.tools if answered and protocol.calls_tools else ()
         self._ledger.add(
             Served(
                 request_id=self.request_id,
-                response_id=self.response_id if answered else None,
-                operation=self.operation,
+                response_id=self.response_id if answered and protocol.names_answers else None,
+                operation=protocol.operation,
+                protocol=protocol.name,
                 session=request.session if request else None,
                 model=request.model if request else "",
                 stream=bool(request and request.stream),
                 attempt=request.attempt if request else 1,
                 status=self._status if sent else 0,
                 outcome=outcome,
-                input_tokens=tokens.input if tokens else None,
-                output_tokens=tokens.output if tokens and chat else None,
-                cached_tokens=tokens.cached if tokens and chat else None,
-                reasoning_tokens=tokens.reasoning if tokens and chat else None,
-                tool_calls=tuple(tool.name for tool in answer.tools) if answered else (),
+                input_tokens=told.get("input"),
+                output_tokens=told.get("output"),
+                cached_tokens=told.get("cached"),
+                cache_write_tokens=told.get("cache_write"),
+                reasoning_tokens=told.get("reasoning"),
+                tool_calls=tuple(tool.name for tool in called),
                 bytes_sent=sent,
                 started_s=self._started_s,
                 ended_s=time.monotonic(),

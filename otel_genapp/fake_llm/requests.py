@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from otel_genapp import semconv
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal["chat", "embeddings", "generate_content", "text_completion"]
 
 _TOKENS_PER_MESSAGE = 4
+_CALLERS = (("metadata", "session_id"), ("metadata", "user_id"), ("labels", "session_id"))
 
 
 class BadRequestError(ValueError):
     """The request breaks the protocol; the message goes to the client with status 400."""
 
 
+class Turn(NamedTuple):
+    """One message of a conversation, one prompt, or one text to embed."""
+
+    role: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LLMRequest:
     """One request: its place in the order of arrival (from 1), its parsed body, its headers.
 
-    Header names are in lower case; the values of headers that carry credentials are left out.
+    `protocol` is the wire format it came in (`chat`, `completions`, `embeddings`, `responses`,
+    `azure`, `anthropic`, `gemini`); `turns` are the texts in it, in order. Header names are in
+    lower case; the values of headers that carry credentials are left out.
     """
 
     number: int
+    protocol: str
     operation: Operation
+    model: str
+    stream: bool
+    turns: tuple[Turn, ...]
     body: Mapping[str, Any]
     headers: Mapping[str, str]
 
     @property
-    def model(self) -> str:
-        """The model asked for."""
-        return str(self.body["model"])
-
-    @property
-    def stream(self) -> bool:
-        """Whether the answer is to be streamed."""
-        return self.operation == "chat" and bool(self.body.get("stream"))
-
-    @property
     def include_usage(self) -> bool:
-        """Whether the answer is to say its tokens: always, except in streams that did not ask."""
+        """Whether an OpenAI answer is to say its tokens: always, except in streams that did not ask."""
         options = self.body.get("stream_options")
         return not self.stream or bool(isinstance(options, Mapping) and options.get("include_usage"))
 
     @property
     def choices(self) -> int:
-        """How many alternatives are asked for (`n`)."""
+        """How many alternatives are asked for: `n`, for each prompt of a completion."""
         wanted = self.body.get("n")
-        return wanted if isinstance(wanted, int) and wanted > 0 else 1
+        prompts = len(self.turns) if self.operation == "text_completion" else 1
+        return prompts * (wanted if isinstance(wanted, int) and wanted > 0 else 1)
 
     @property
     def attempt(self) -> int:
@@ -60,74 +64,36 @@ class LLMRequest:
 
     @property
     def session(self) -> str | None:
-        """Who asks: the body's `metadata.session_id`, its `user`, or the header `x-session-id`.
+        """Who asks, by the body or else by the header `x-session-id`.
 
-        The body comes first: the header may be the work of the telemetry to be checked.
+        In the body it is `metadata.session_id`, Anthropic's `metadata.user_id`, Gemini's
+        `labels.session_id`, or `user`. It comes first: the header may be the work of the telemetry
+        to be checked.
         """
-        metadata = self.body.get("metadata")
-        found = (
-            (metadata.get("session_id") if isinstance(metadata, Mapping) else None)
-            or self.body.get("user")
-            or self.headers.get(semconv.HEADER_SESSION)
+        named = (
+            found.get(name) for place, name in _CALLERS if isinstance(found := self.body.get(place), Mapping)
         )
-        return None if found is None else str(found)
+        said = next(filter(None, named), None) or self.body.get("user")
+        found_in_header = self.headers.get(semconv.HEADER_SESSION)
+        return str(said) if said else found_in_header
 
     @property
     def text(self) -> str:
-        """The text of the last user message, or of the last input to embed."""
-        if self.operation == "embeddings":
-            return self.inputs[-1]
-        users = [message for message in self.body["messages"] if message.get("role") == "user"]
-        return _content_text(users[-1].get("content")) if users else ""
+        """The text of the last user message, or of the last input to embed or to complete."""
+        users = [turn.text for turn in self.turns if turn.role == "user"]
+        return users[-1] if users else ""
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What is to be embedded, one text each; token lists become the text of their numbers."""
-        given = self.body.get("input")
-        if isinstance(given, str) or not isinstance(given, Sequence):
-            return (str(given),)
-        if given and all(isinstance(token, int) for token in given):
-            return (" ".join(map(str, given)),)
-        return tuple(
-            item if isinstance(item, str) else " ".join(str(token) for token in item) for item in given
-        )
+        return tuple(turn.text for turn in self.turns)
 
     @property
     def prompt_tokens(self) -> int:
         """The prompt's size by the fake server's count: its words, and four for each message."""
-        if self.operation == "embeddings":
-            return sum(count_tokens(text) for text in self.inputs)
-        return sum(
-            count_tokens(_content_text(message.get("content"))) + _TOKENS_PER_MESSAGE
-            for message in self.body["messages"]
-        )
-
-
-def parse_request(
-    operation: Operation, payload: bytes, *, number: int, headers: Mapping[str, str]
-) -> LLMRequest:
-    """The request in `payload`.
-
-    Raises:
-        BadRequestError: the payload is not what the API takes.
-    """
-    try:
-        body = json.loads(payload)
-    except ValueError:
-        raise BadRequestError("We could not parse the JSON body of your request.") from None
-    if not isinstance(body, dict):
-        raise BadRequestError("The body of the request must be a JSON object.")
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise BadRequestError("you must provide a model parameter")
-    if operation == "chat":
-        _check_messages(body.get("messages"))
-    elif not isinstance(body.get("input"), str | list) or not body["input"]:
-        raise BadRequestError("Missing required parameter: 'input'.")
-    elif isinstance(body["input"], list) and not all(
-        isinstance(item, str | int | list) for item in body["input"]
-    ):
-        raise BadRequestError("Invalid type for 'input': expected texts or lists of tokens.")
-    return LLMRequest(number=number, operation=operation, body=body, headers=headers)
+        if self.operation in {"embeddings", "text_completion"}:
+            return sum(count_tokens(turn.text) for turn in self.turns)
+        return conversation_tokens(self.turns)
 
 
 def count_tokens(text: str) -> int:
@@ -135,17 +101,51 @@ def count_tokens(text: str) -> int:
     return len(text.split())
 
 
-def _check_messages(messages: Any) -> None:
+def conversation_tokens(turns: Sequence[Turn]) -> int:
+    """The tokens of a conversation by the same count: its words, and four for each message."""
+    return sum(count_tokens(turn.text) + _TOKENS_PER_MESSAGE for turn in turns)
+
+
+def message_turns(body: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """The turns of `messages`, as OpenAI and Anthropic have them.
+
+    Raises:
+        BadRequestError: there are none, or they are no objects.
+    """
+    messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequestError("Missing required parameter: 'messages'.")
     if not all(isinstance(message, dict) for message in messages):
         raise BadRequestError("Invalid type for 'messages': expected an array of objects.")
+    return tuple(Turn(str(one.get("role")), content_text(one.get("content"))) for one in messages)
 
 
-def _content_text(content: Any) -> str:
+def input_turns(given: Any, name: str) -> tuple[Turn, ...]:
+    """The turns of a text, a list of texts, a list of tokens or a list of those, in the member `name`.
+
+    Raises:
+        BadRequestError: it is none of them.
+    """
+    if not isinstance(given, str | list) or not given:
+        raise BadRequestError(f"Missing required parameter: '{name}'.")
+    if isinstance(given, str):
+        return (Turn("user", given),)
+    if not all(isinstance(item, str | int | list) for item in given):
+        raise BadRequestError(f"Invalid type for '{name}': expected texts or lists of tokens.")
+    if all(isinstance(token, int) for token in given):
+        return (Turn("user", " ".join(map(str, given))),)
+    return tuple(Turn("user", item if isinstance(item, str) else _joined(item)) for item in given)
+
+
+def content_text(content: Any) -> str:
+    """The text of a message's content: itself, or the texts of its parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return ""
     texts = [part.get("text") for part in content if isinstance(part, Mapping)]
     return " ".join(text for text in texts if isinstance(text, str))
+
+
+def _joined(tokens: Any) -> str:
+    return " ".join(map(str, tokens)) if isinstance(tokens, Sequence) else str(tokens)

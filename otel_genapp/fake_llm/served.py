@@ -16,7 +16,9 @@ class Served:
     """One request the server answered, written when its answer was sent or its fault happened.
 
     Token counts are those the client was *told*: None where the usage was not sent, was cut off,
-    or there was an error. `outcome` is `ok`; `no_usage` (complete, tokens not told: the fault, or
+    or there was an error; of a broken stream those of its last usage (Anthropic's and Gemini's
+    tell some early). The input includes what is cached and written to the cache, however the
+    protocol counts. `protocol` is the wire format, as in `LLMRequest`. `outcome` is `ok`; `no_usage` (complete, tokens not told: the fault, or
     a stream that did not ask); `error` (HTTP status of 400 or more); the kind of a fault (`cut`,
     `error_in_stream`, `malformed_json`, `hang`); `gone` (the client left before the end); or
     `closed` (the server was closed before the end). `status` is 0 where none was sent. Times are
@@ -26,6 +28,7 @@ class Served:
     request_id: str
     response_id: str | None = None
     operation: str
+    protocol: str = "chat"
     session: str | None
     model: str
     stream: bool
@@ -35,6 +38,7 @@ class Served:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     tool_calls: tuple[str, ...] = ()
     bytes_sent: int
@@ -58,6 +62,7 @@ class Totals:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     tool_calls: int = 0
 
@@ -73,6 +78,7 @@ class Totals:
             input_tokens=sum(served.input_tokens or 0 for served in entries),
             output_tokens=sum(served.output_tokens or 0 for served in entries),
             cached_tokens=sum(served.cached_tokens or 0 for served in entries),
+            cache_write_tokens=sum(served.cache_write_tokens or 0 for served in entries),
             reasoning_tokens=sum(served.reasoning_tokens or 0 for served in entries),
             tool_calls=sum(len(served.tool_calls) for served in entries if served.succeeded),
         )

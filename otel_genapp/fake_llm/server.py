@@ -6,26 +6,29 @@ import asyncio
 import os
 import secrets
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from otel_genapp.fake_llm import bodies, wire
-from otel_genapp.fake_llm.answers import CONTROL_HEADER, Answer, Fault, answers_from_json
+from otel_genapp.fake_llm import openai, wire
+from otel_genapp.fake_llm.addresses import Address, TokenCount, count, find, read_request
+from otel_genapp.fake_llm.answers import CONTROL_HEADER, Answer, ErrorStatus, Fault, answers_from_json
 from otel_genapp.fake_llm.delivery import Delivery
-from otel_genapp.fake_llm.requests import BadRequestError, LLMRequest, Operation, parse_request
+from otel_genapp.fake_llm.requests import BadRequestError, LLMRequest
+from otel_genapp.fake_llm.responses import RESPONSES
 from otel_genapp.fake_llm.served import Ledger, Served, Totals
 from otel_genapp.fake_llm.wire import BadHTTPError, ClientGoneError, Connection, Received
 
 Respond = Callable[[LLMRequest], Answer | Fault]
 
 _BACKLOG = 1024
-_OPERATIONS: dict[str, Operation] = {"/chat/completions": "chat", "/embeddings": "embeddings"}
+_STORED_LIMIT = 1000
+_STORED = "/responses/"
 
 
 class FakeLLMServer:
-    """An OpenAI-compatible server on a loopback socket, in a thread of its own.
+    """An LLM provider on a loopback socket, in a thread of its own: OpenAI, Azure, Anthropic and Gemini.
 
     Use it as a context manager, or call `start()` and `close()`; started again, it comes back at
     the same address with the same ledger. For each request it takes, in this order: the answer the
@@ -52,6 +55,7 @@ class FakeLLMServer:
         self._script: deque[Answer] = deque()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._requests_seen = 0
+        self._stored: OrderedDict[str, tuple[LLMRequest, Answer]] = OrderedDict()
         # Ids differ between servers: telemetry under test may take an answer seen twice for one.
         self._token = secrets.token_hex(4)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,8 +64,13 @@ class FakeLLMServer:
 
     @property
     def base_url(self) -> str:
-        """The URL to give to an SDK as its `base_url`."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        """The URL to give to OpenAI's SDK as its `base_url`."""
+        return f"{self.root_url}/v1"
+
+    @property
+    def root_url(self) -> str:
+        """The same without `/v1`: Azure's endpoint, and the `base_url` of Anthropic's and Google's SDKs."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def ledger(self) -> tuple[Served, ...]:
@@ -172,7 +181,7 @@ class FakeLLMServer:
                 if not await self._answer(connection, received):
                     break
         except BadHTTPError as error:
-            body = bodies.error(error.status, str(error))
+            body = openai.error(error.status, str(error))
             start = wire.head(error.status, {"content-length": str(len(body)), "connection": "close"})
             await connection.send(start + body)
         except ClientGoneError:
@@ -180,21 +189,20 @@ class FakeLLMServer:
         await connection.close()
 
     async def _answer(self, connection: Connection, received: Received) -> bool:
-        path = received.path.removeprefix("/v1")
-        operation = _OPERATIONS.get(path)
-        if operation is None or received.method != "POST":
-            return await self._answer_else(connection, received, path=path)
+        address = find(received.path, received.query) if received.method == "POST" else None
+        if not isinstance(address, Address):
+            return await self._answer_else(connection, received, counter=address)
         self._requests_seen += 1
         number = self._requests_seen
         delivery = Delivery(
             connection,
             self._ledger,
             received=received,
-            operation=operation,
+            protocol=address.protocol,
             tag=f"{self._token}{number:06d}",
         )
         try:
-            request = parse_request(operation, received.body, number=number, headers=received.headers)
+            request = read_request(address, received.body, number=number, headers=received.headers)
             brought = _brought(request)
         except BadRequestError as error:
             return await delivery.reject(400, str(error))
@@ -203,13 +211,26 @@ class FakeLLMServer:
         if isinstance(decided, BaseException):
             message = f"respond raised {type(decided).__name__}: {decided}"
             return await delivery.reject(500, message, request=request)
+        if address.protocol is RESPONSES and not isinstance(decided.fault, ErrorStatus):
+            self._stored[delivery.response_id] = request, decided
+            if len(self._stored) > _STORED_LIMIT:
+                self._stored.popitem(last=False)
         return await delivery.deliver(request, decided)
 
-    async def _answer_else(self, connection: Connection, received: Received, *, path: str) -> bool:
-        if path == "/models" and received.method == "GET":
-            status, body = 200, bodies.models()
+    async def _answer_else(
+        self, connection: Connection, received: Received, *, counter: TokenCount | None
+    ) -> bool:
+        """Answer what is no inference; none of it enters the ledger."""
+        path = received.path.removeprefix("/v1")
+        stored = self._stored.get(path.removeprefix(_STORED)) if path.startswith(_STORED) else None
+        if counter is not None:
+            status, body = count(counter, received.body)
+        elif path == "/models" and received.method == "GET":
+            status, body = 200, openai.models()
+        elif stored is not None and received.method == "GET":
+            status, body = 200, RESPONSES.whole(*stored, response_id=path.removeprefix(_STORED)).data
         else:
-            status, body = 404, bodies.error(404, f"Unknown request URL: {received.method} {received.path}.")
+            status, body = 404, openai.error(404, f"Unknown request URL: {received.method} {received.path}.")
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         await connection.send(wire.head(status, headers) + body)
         return received.keep_alive

@@ -14,7 +14,9 @@ from otel_genapp.secrets import REDACTED
 
 _HEAD_LIMIT_BYTES = 64 * 1024
 _BODY_LIMIT_BYTES = 64 * 1024 * 1024
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
+_CREDENTIALS = frozenset(
+    {"authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"}
+)
 
 
 class ClientGoneError(Exception):
@@ -35,6 +37,7 @@ class Received:
 
     method: str
     path: str
+    query: str
     headers: dict[str, str]
     body: bytes
     http11: bool
@@ -91,8 +94,9 @@ class Connection(asyncio.StreamReaderProtocol):
             body = await self._read_body(headers)
         except (asyncio.IncompleteReadError, OSError):
             return None
-        path = words[1].partition("?")[0]
-        return Received(method=words[0], path=path, headers=headers, body=body, http11=words[2] == "HTTP/1.1")
+        path, _, query = words[1].partition("?")
+        http11 = words[2] == "HTTP/1.1"
+        return Received(method=words[0], path=path, query=query, headers=headers, body=body, http11=http11)
 
     async def _read_body(self, headers: dict[str, str]) -> bytes:
         if headers.get("transfer-encoding", "").lower() == "chunked":

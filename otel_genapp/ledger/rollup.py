@@ -67,6 +67,8 @@ class Rollup:
     tool_calls: int = 0
     unknown_usage: int = 0
     unpriced: int = 0
+    unpriced_amendments: int = 0
+    """Amendments with tokens and no price: no requests, but they leave the cost open too."""
     cost_nano_usd: int = 0
     duration_ms: float = 0.0
     failed_duration_ms: float = 0.0
@@ -80,7 +82,9 @@ class Rollup:
         """Fold one record in."""
         succeeded = record.status == semconv.SUCCESS
         (self.tokens if succeeded else self.failed_tokens).add(record.usage)
+        self.cost_nano_usd += record.cost_nano_usd or 0
         if isinstance(record, LLMAmendment):
+            self.unpriced_amendments += record.unpriced
             self._see(record.at_ns)
             return
         self.calls += 1
@@ -95,7 +99,6 @@ class Rollup:
         self.tool_calls += record.tool_calls
         self.unknown_usage += record.usage_unknown
         self.unpriced += record.unpriced
-        self.cost_nano_usd += record.cost_nano_usd or 0
         bucket = duration_bucket(record.duration_ms)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self._see(record.started_at_ns)
@@ -105,7 +108,7 @@ class Rollup:
         """Add the sums of `other`, which covers other records."""
         for name in (
             "calls", "successful", "failed", "cancelled", "with_tools", "tool_calls", "unknown_usage",
-            "unpriced", "cost_nano_usd", "duration_ms", "failed_duration_ms",
+            "unpriced", "unpriced_amendments", "cost_nano_usd", "duration_ms", "failed_duration_ms",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for mine, theirs in ((self.tokens, other.tokens), (self.failed_tokens, other.failed_tokens)):

@@ -23,6 +23,8 @@ NODE_LIMIT = 50_000
 GRACE_S = 120.0
 ANSWERS_KEPT = 10_000
 """Calls whose answer's id is remembered, to know a second span of the same answer."""
+RECENT_KEPT = 64
+"""Calls of one session and model among which the second span of an answer without an id is looked for."""
 
 _FIELDS = ("input", "output", "cache_read", "cache_write", "reasoning")
 _NO_TOKENS = (0, 0, 0, 0, 0)
@@ -102,6 +104,7 @@ class Tree:
     def __init__(self, *, node_limit: int = NODE_LIMIT, grace_s: float = GRACE_S) -> None:
         self._nodes: OrderedDict[int, Node] = OrderedDict()
         self._answers: OrderedDict[str, Call] = OrderedDict()
+        self._recent: OrderedDict[tuple[str | None, str | None], deque[Call]] = OrderedDict()
         self._ended: deque[tuple[float, int]] = deque()
         self._node_limit = node_limit
         self._grace_s = grace_s
@@ -165,12 +168,12 @@ class Tree:
                 return Contribution(usage, is_request=False, call=None, seq=1)
             call, added = self._join_counted(node, node.call, added=added)
             if self.is_outermost(node) and not call.written:
-                twin = self._twin(node, facts.response_id)
+                twin = self._twin(node, facts)
                 if twin is not None:
                     return self._write_twin(node, twin, added=added)
                 for above in ancestors(node):
                     above.counted_below = call
-                self._remember(call, node, response_id=facts.response_id)
+                self._remember(call, node, facts=facts)
                 return self._write(call, added, reported=reported)
             return self._hold_or_amend(call, added, reported=reported, facts=facts)
 
@@ -200,6 +203,7 @@ class Tree:
         self._lock = threading.RLock()
         self._nodes = OrderedDict()
         self._answers = OrderedDict()
+        self._recent = OrderedDict()
         self._ended = deque()
 
     def take_seq(self, call: Call) -> int:
@@ -208,19 +212,25 @@ class Tree:
             call.next_seq += 1
             return call.next_seq - 1
 
-    def _twin(self, node: Node, response_id: str | None) -> Call | None:
+    def _twin(self, node: Node, facts: Facts) -> Call | None:
         """The call counted already from another instrumentation's span of the same answer.
 
-        That happens where the inner span has lost its context. Ids alone do not tell (a proxy may
-        give the same to everybody): the two must have been open at the same time.
+        That happens where the inner span has lost its context. The answer's id does not tell alone
+        (a proxy may give the same to everybody): the two must have been open at the same time.
+        Without an id it is a call inside this span's time, for the same session and model, with the
+        same tokens as far as this span knows them.
         """
-        other = self._answers.get(response_id) if response_id is not None else None
-        if other is None or other.has_twin or other.scope == node.scope:
-            return None
-        began_s, ended_s = other.span_of_s
-        if node.started_s > ended_s or began_s > (node.ended_s or began_s):
-            return None
-        return other
+        if facts.response_id is not None:
+            known = self._answers.get(facts.response_id)
+            if known is not None and _may_be_twins(known, node) and node.started_s <= known.span_of_s[1]:
+                return known
+        elif node.counted_below is None and not node.has_call:
+            for known in self._recent.get((facts.session_id, facts.model), ()):
+                began_s, ended_s = known.span_of_s
+                inside = node.started_s <= began_s and ended_s <= (node.ended_s or ended_s)
+                if inside and _may_be_twins(known, node) and _same_tokens(known, facts):
+                    return known
+        return None
 
     def _write_twin(self, node: Node, twin: Call, *, added: tuple[int, ...]) -> Contribution:
         """What the second span of a counted call says beyond the first."""
@@ -229,14 +239,19 @@ class Tree:
         more = tuple(max(new - told, 0) for new, told in zip(added, twin.told, strict=True))
         return self._amend(twin, more)
 
-    def _remember(self, call: Call, node: Node, *, response_id: str | None) -> None:
+    def _remember(self, call: Call, node: Node, *, facts: Facts) -> None:
         call.scope = node.scope
         call.span_of_s = (node.started_s, node.ended_s or node.started_s)
-        if response_id is not None:
-            self._answers[response_id] = call
-            self._answers.move_to_end(response_id)
+        if facts.response_id is not None:
+            self._answers[facts.response_id] = call
+            self._answers.move_to_end(facts.response_id)
             if len(self._answers) > ANSWERS_KEPT:
                 self._answers.popitem(last=False)
+        key = (facts.session_id, facts.model)
+        self._recent.setdefault(key, deque(maxlen=RECENT_KEPT)).append(call)
+        self._recent.move_to_end(key)
+        if len(self._recent) > ANSWERS_KEPT:
+            self._recent.popitem(last=False)
 
     @staticmethod
     def _amend(call: Call, added: tuple[int, ...]) -> Contribution:
@@ -309,6 +324,19 @@ class Tree:
             span_id, node = self._nodes.popitem(last=False)
             if node.ended_s is None:
                 self.on_abandon(span_id)
+
+
+def _may_be_twins(call: Call, node: Node) -> bool:
+    began_s = call.span_of_s[0]
+    return not call.has_twin and call.scope != node.scope and began_s <= (node.ended_s or began_s)
+
+
+def _same_tokens(call: Call, facts: Facts) -> bool:
+    """Whether the span says the tokens counted for the call, or none."""
+    usage = facts.usage
+    return (usage.input, usage.output) in {(None, None), call.told[:2]} or (
+        usage.output is None and usage.input == call.told[0]
+    )
 
 
 def _joined(earlier: Facts, later: Facts) -> Facts:

@@ -182,6 +182,9 @@ class GenappSpanProcessor(SpanProcessor):
         self._strays.remove(node)
         merged = {**node.start_attributes, **_plain(span, span.attributes or {})}
         node.start_attributes, node.span = {}, None
+        for key, value in node.filled.items():
+            if merged.get(key) == value:
+                del merged[key]  # counted where it comes from, not once more as this span's own word
         span_class = dialects.classify(merged)
         facts = dialects.read(merged)
         for _ in range(facts.invalid_numbers):

@@ -1,25 +1,39 @@
 """The Python environments the arms run in: this one for ours, one of its own for each peer.
 
-Made on demand under the user's cache directory and keyed by what is in them. constraints.txt holds
-for the peers too, so that all arms share one FastAPI and one OpenTelemetry.
+constraints.txt holds for the peers too, except for what they pin themselves, so that all arms share
+one FastAPI, one openai SDK and one OpenTelemetry. A changed constraints.txt makes them anew.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
+import re
 import sys
-import venv
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import environments
+from tests.environments import ROOT
+
+__all__ = ["OURS", "PEERS", "ROOT", "python_of", "versions"]
+
 OURS = "genapp"
 PEERS = {
     "stock": ("fastapi", "opentelemetry-exporter-prometheus", "opentelemetry-instrumentation-fastapi"),
     "pfi": ("fastapi", "prometheus-fastapi-instrumentator==8.1.0"),
+    "otel": ("openai", "opentelemetry-sdk", "opentelemetry-instrumentation-genai-openai==1.3b0"),
+    "openllmetry": ("openai", "opentelemetry-sdk", "opentelemetry-instrumentation-openai==0.62.4"),
+    "openinference": ("openai", "opentelemetry-sdk", "openinference-instrumentation-openai==0.1.66"),
+    # Not ready for version 3 of the SDK.
+    "openlit": ("openai==2.54.0", "opentelemetry-sdk", "openlit==1.45.0"),
+    # The last final version wants an older OpenTelemetry.
+    "logfire": ("openai", "opentelemetry-sdk", "logfire==6.0.0b8"),
+    "langfuse": ("openai", "opentelemetry-sdk", "langfuse==5.0.4"),
+}
+_SHARED = {
+    "http": ("fastapi", "starlette", "opentelemetry-sdk", "opentelemetry-instrumentation-fastapi"),
+    "scrape": ("opentelemetry-sdk", "opentelemetry-exporter-prometheus", "prometheus-client"),
+    "llm": ("openai", "httpx2", "pydantic", "opentelemetry-sdk"),
 }
 
 
@@ -27,36 +41,32 @@ def python_of(environment: str) -> Path:
     """The interpreter of an environment, which is made first where it is missing.
 
     Raises:
-        subprocess.CalledProcessError: pip could not install it.
+        EnvironmentMissingError: pip could not install it.
     """
     if environment == OURS:
         return Path(sys.executable)
-    constraints = ROOT / "constraints.txt"
-    inputs = "\n".join((sys.version, constraints.read_text(), *PEERS[environment]))
-    key = hashlib.sha256(inputs.encode()).hexdigest()[:12]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home, "otel-genapp", f"bench-{environment}-{key}")
-    python = folder / "bin" / "python"
-    if (folder / "complete").exists():
-        return python
-    print(f"making the environment of {environment} in {folder}", file=sys.stderr)
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--upgrade", "pip"], check=True)
-    subprocess.run([*pip, "-c", str(constraints), *PEERS[environment]], check=True)
-    (folder / "complete").touch()
-    return python
+    packages = PEERS[environment]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
+        constraints.write(_constraints_beside(packages))
+        constraints.flush()
+        return environments.python_of(
+            f"bench-{environment}", packages=packages, constraints=Path(constraints.name)
+        )
 
 
-def versions() -> dict[str, str]:
-    """What the ratios were measured with."""
-    names = (
-        "fastapi",
-        "starlette",
-        "opentelemetry-sdk",
-        "opentelemetry-instrumentation-fastapi",
-        "prometheus-client",
-    )
-    peer = PEERS["pfi"][-1].split("==")
-    return {"python": sys.version.split()[0], **{name: version(name) for name in names}, peer[0]: peer[1]}
+def versions(comparison: str, peers: set[str]) -> dict[str, str]:
+    """What the ratios of a comparison were measured with: what is shared, and the peers' own pins."""
+    pins = {pin for peer in peers if peer != OURS for pin in PEERS[peer] if "==" in pin}
+    own = {
+        f"{name} (own)" if name in _SHARED[comparison] else name: number
+        for name, number in (pin.split("==") for pin in sorted(pins))
+    }
+    shared = {name: version(name) for name in _SHARED[comparison]}
+    return {"python": sys.version.split()[0], **shared, **own}
+
+
+def _constraints_beside(packages: tuple[str, ...]) -> str:
+    own = {package.partition("==")[0] for package in packages if "==" in package}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    kept = (line for line in lines if not line.startswith("#") and re.split("[=;[ ]", line)[0] not in own)
+    return "".join(f"{line}\n" for line in kept)

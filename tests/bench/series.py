@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TypedDict
 
+FILE = "families.json"
 COUNTER_LINES = HISTOGRAM_LINES = 5000
 TOLERANCE = 50
 """Lines either half may be off: a histogram has 18 to 19 of them, and some series always exist."""

@@ -1,23 +1,25 @@
 """One arm in one process: reads how often to work, answers with the CPU time of one piece of work.
 
-`python -m tests.bench.worker ARM FAMILIES_FILE`; a number a line on stdin, µs a line on stdout.
+`python -m tests.bench.worker ARM FOLDER`; a number a line on stdin, µs a line on stdout. What an
+arm reads or writes is in FOLDER.
 CPU time of the whole process: what background threads do for the work is part of its price.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import sys
 import time
 from pathlib import Path
 
-from tests.bench.arms import ARMS
+from tests.bench import http_arms, llm_arms, scrape_arms
+
+ARMS = {**http_arms.ARMS, **scrape_arms.ARMS, **llm_arms.ARMS}
 
 
-def main(name: str, families_file: str) -> None:
+def main(name: str, folder: str) -> None:
     """Serve measurements of the arm until stdin closes."""
-    arm = ARMS[name](json.loads(Path(families_file).read_text(encoding="utf-8")))
+    arm = ARMS[name](Path(folder))
     total = 0
     for line in sys.stdin:
         count = int(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -127,3 +128,30 @@ async def test_a_retried_stream_asks_each_time(server: FakeLLMServer, got: Captu
     assert "".join(piece.content for piece in pieces) == TEXT
     assert [served.outcome for served in server.ledger] == ["error", "ok"]
     assert (session["total_requests"], session["total_prompt_tokens"]) == (1, 9)
+
+
+async def told(chat: Any) -> list[tuple[Any, ...]]:
+    """All that a caller sees of an answer's pieces, but for the ids that differ between answers."""
+    return [
+        (
+            piece.content,
+            [{**call, "id": None} for call in piece.tool_call_chunks],
+            {name: value for name, value in piece.response_metadata.items() if name != "id"},
+            piece.usage_metadata,
+        )
+        async for piece in chat.astream("Hello")
+    ]
+
+
+@pytest.mark.parametrize("backend", ["httpx2", "httpx"])
+async def test_a_caller_sees_what_a_plain_client_shows(server: FakeLLMServer, backend: str) -> None:
+    """Piece by piece the same; but only our client has the server tell its usage."""
+    library = importlib.import_module(backend)
+    answers = (Answer(TEXT), Answer(tool_calls=(ToolCall("search", '{"q": "tea"}'),)))
+    server.script(*answers, *answers)
+    async with library.AsyncClient() as client, async_model(server, backend) as ours:
+        plain = model(server, http_async_client=client)
+        expected = [await told(plain) for _ in answers]
+        found = [await told(ours) for _ in answers]
+    assert found == expected
+    assert [served.outcome for served in server.ledger] == ["no_usage", "no_usage", "ok", "ok"]

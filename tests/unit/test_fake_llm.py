@@ -85,7 +85,7 @@ def test_default_answer_is_an_echo_with_counted_words(server: FakeLLMServer, cli
     assert 0 < served.started_s <= served.ended_s
     assert server.totals("s1").as_dict() == {
         "requests": 1, "succeeded": 1, "failed": 0, "input_tokens": 14, "output_tokens": 6,
-        "cached_tokens": 0, "reasoning_tokens": 0, "tool_calls": 0,
+        "cached_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0, "tool_calls": 0,
     }  # fmt: skip
     assert server.totals("s2") == Totals()
 
