@@ -23,6 +23,7 @@ from otel_genapp.config import Settings
 from otel_genapp.context import GenappPropagator
 from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.logs import install_logging
+from otel_genapp.metrics.bound import NO_EXEMPLAR
 from otel_genapp.metrics.fork import restart_counts
 from otel_genapp.metrics.instruments import Instruments
 from otel_genapp.metrics.llm import fold
@@ -261,14 +262,14 @@ class Machinery:
 
     def _emit(self, record: Record, context: Context) -> None:
         if isinstance(record, LLMCall):
-            self.instruments.telemetry_records.record(1, ("llm_call", "created"), context)
+            self.instruments.telemetry_records.record(1, ("llm_call", "created"), NO_EXEMPLAR)
         self.folds.append(record, context)
 
     def _fold(self, record: Record, context: Context) -> None:
         record = self.prices.priced(record)
         is_new = self.store.apply((record,))
         if isinstance(record, LLMCall):
-            self.instruments.telemetry_records.record(is_new, ("llm_call", "stored"))
+            self.instruments.telemetry_records.record(is_new, ("llm_call", "stored"), NO_EXEMPLAR)
         if is_new:
             fold(self.instruments, record, context=context)
 

@@ -7,7 +7,6 @@ middleware or without it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +75,8 @@ async def fastapi_tracking_middleware(request: Any, call_next: Callable[[Any], A
     first request it steps out of the application's way, and later ones do not pay for it.
     """
     with _guarded:
-        if MARK in request.scope:
+        if MARK in request.scope:  # the application is watched
             _step_out(request.app)
-        else:
-            _watch(request.app)
     return await call_next(request)
 
 
@@ -106,13 +103,6 @@ def _env_of(given: Any) -> str:
             f"({', '.join(sorted(set(_ENVS) - set(_SYNONYMS)))}), got {said!r}"
         )
     return _ENVS[name]
-
-
-def _watch(app: Any) -> None:
-    telemetry = running()
-    if telemetry is not None:
-        with suppress(ConfigError):  # no FastAPI application
-            telemetry.instrument_app(app)
 
 
 def _step_out(app: Any) -> None:

@@ -297,6 +297,10 @@ class Tree:
         node.call = above.call if above is not None else Call(new_id)
 
     def _settle_tokens(self, node: Node, reported: tuple[int | None, ...]) -> tuple[int, ...]:
+        if node.parent is None:
+            own = tuple(max((told or 0) - below, 0) for told, below in zip(reported, node.below, strict=True))
+            node.credit = [credit + more for credit, more in zip(node.credit, own, strict=True)]
+            return own
         chain = ancestors(node)
         added = []
         for position, own in enumerate(reported):

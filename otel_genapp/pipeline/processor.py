@@ -180,12 +180,15 @@ class GenappSpanProcessor(SpanProcessor):
                 span_context.span_id, parent_id=parent_id, span_class=None, new_id=self._new_id()
             )
         self._strays.remove(node)
-        merged = {**node.start_attributes, **_plain(span, span.attributes or {})}
+        merged = _plain(span, span.attributes or {})
+        if span.dropped_attributes:
+            merged = {**node.start_attributes, **merged}
         node.start_attributes, node.span = {}, None
         for key, value in node.filled.items():
             if merged.get(key) == value:
                 del merged[key]  # counted where it comes from, not once more as this span's own word
-        span_class = dialects.classify(merged)
+        # What started as a call stays one.
+        span_class = "llm" if node.call is not None else dialects.classify(merged)
         facts = dialects.read(merged)
         for _ in range(facts.invalid_numbers):
             self._count_drop("usage", "invalid_value")

@@ -11,6 +11,7 @@ request is sent; `ways` picks a few of the client's.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import inspect
 import json
@@ -107,12 +108,12 @@ def instrument(names: list[str]) -> None:
         getattr(importlib.import_module(module), kind)().instrument()
 
 
-def run(call: Callable[[], Any], session: str) -> None:
-    """One way to call, in its session; awaited in an event loop of its own where it is a coroutine."""
+def run(call: Callable[[], Any], session: str, *, loop: asyncio.Runner) -> None:
+    """One way to call, in its session."""
     with bind(session_id=session):
         outcome = call()
         if inspect.iscoroutine(outcome):
-            asyncio.run(outcome)
+            loop.run(outcome, context=contextvars.copy_context())
 
 
 def counted(telemetry: Any, records: list[Record]) -> dict[str, Any]:
@@ -148,9 +149,10 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     provider: Any = trace.get_tracer_provider()
     provider.add_span_processor(spans)
     ways = getattr(llm_matrix_clients, spec["client"])(spec["url"])
-    for session, call in ways.items():
-        if session in spec.get("ways", ways):
-            run(call, session)
+    with asyncio.Runner() as loop:  # one, as langchain keeps the HTTP clients of all its models
+        for session, call in ways.items():
+            if session in spec.get("ways", ways):
+                run(call, session, loop=loop)
     found = counted(telemetry, records)
     shutdown()
     if sends is not None:

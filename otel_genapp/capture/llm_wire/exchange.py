@@ -7,7 +7,7 @@ else at its end, however that comes: whoever has the whole answer finds the call
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -39,7 +39,7 @@ _SPLIT_BYTES = 48
 class LLMExchange(Exchange):
     """An attempt of a call to a model; `begin` it before it is sent."""
 
-    __slots__ = ("_asked", "_call", "_calm", "_decode", "_ending", "_expected", "_first_s", "_headers", "_open", "_reading",
+    __slots__ = ("_asked", "_call", "_calm", "_collect", "_decode", "_decoded", "_ending", "_expected", "_first_s", "_headers", "_look_at", "_open", "_reading",
                  "_retryable", "_seen", "_tape")  # fmt: skip
 
     def __init__(self, *args: Any, asked: Asked, **kwargs: Any) -> None:
@@ -49,7 +49,10 @@ class LLMExchange(Exchange):
         self._open = [True]  # popped by whoever reads the answer: atomic, so that it happens once
         self._reading: Reading | None = None
         self._tape: Tape | None = None
+        self._collect: Callable[[bytes], None] | None = None
         self._decode: Decode | None = None
+        self._decoded = 0
+        self._look_at = 0
         self._headers: dict[bytes, bytes] = {}
         self._expected = -1
         self._ending = False
@@ -92,29 +95,43 @@ class LLMExchange(Exchange):
             self._expected = int(length)
         content_type = found.get(b"content-type", b"").decode("latin-1").lower()
         self._reading = reading
-        self._tape = Tape(reading, content_type)
+        self._tape = tape = Tape(reading, content_type)
+        if self._decode is None:
+            self._collect = tape.pieces.append
+        self._look_at = self._next_look(0)
         if reading.LAST == (b"[DONE]",):
             self._calm = b"}\n\n"
 
     def received(self, chunk: bytes) -> None:
+        # Every chunk of every stream passes here: one comparison decides whether there is more to do.
         with _guarded:
-            size = self._response_bytes = (self._response_bytes or 0) + len(chunk)
-            if self._first_s is None:
+            before = self._response_bytes
+            if not before:
                 self._first_s = perf_counter()
-            tape = self._tape
-            if tape is None:
-                return
-            if self._decode is not None:
-                self._take_encoded(chunk, tape)
-            else:
-                tape.pieces.append(chunk)
-                tape.size += len(chunk)
-                if (self._calm != chunk[-3:] or self._ending) and self._is_last(chunk, tape):
-                    self._settle()
-                elif tape.size > BLOCK_BYTES:
-                    tape.spill()
-            if size == self._expected and self._tape is not None:
-                self._settle()
+            self._response_bytes = size = (before or 0) + len(chunk)
+            if self._collect is not None:
+                self._collect(chunk)
+                if size >= self._look_at or chunk[-3:] != self._calm:
+                    self._look(chunk, size)
+            elif self._decode is not None:
+                self._take_encoded(chunk, size)
+
+    def _look(self, chunk: bytes, size: int) -> None:
+        """Whether this chunk ends the answer; and once in a while, what is worth reading so far."""
+        tape = self._tape
+        if tape is None:
+            return
+        if self._is_last(chunk, tape) or size == self._expected:
+            self._settle()
+        elif size >= self._look_at:
+            if size != self._expected:
+                tape.spill()
+            self._look_at = self._next_look(size)
+
+    def _next_look(self, size: int) -> int:
+        """The size at which a chunk is looked at whatever it ends with."""
+        spill = size + BLOCK_BYTES
+        return min(spill, self._expected) if self._expected > size else spill
 
     def read_to_end(self) -> None:
         with _guarded:
@@ -139,21 +156,21 @@ class LLMExchange(Exchange):
                 measure(self._running, partial(self._break_off, error, perf_counter()))
         super().finish(error)
 
-    def _take_encoded(self, chunk: bytes, tape: Tape) -> None:
-        decode = self._decode
-        if decode is None:
+    def _take_encoded(self, chunk: bytes, size: int) -> None:
+        decode, tape = self._decode, self._tape
+        if decode is None or tape is None:
             return
         try:
-            last = False
+            last = size == self._expected
             for piece in decode(bytes(chunk)):
                 tape.pieces.append(piece)
-                tape.size += len(piece)
+                self._decoded += len(piece)
                 last = last or self._is_last(piece, tape)
-                if tape.size > BLOCK_BYTES and not last:
+                if self._decoded > BLOCK_BYTES and not last:
                     tape.spill()
+                    self._decoded = 0
         except UndecodableError:
-            self._tape = None  # what came so far may be anything
-            self._reading = None
+            self._tape = self._reading = self._decode = None  # what came so far may be anything
             return
         if last:
             self._settle()
@@ -216,7 +233,7 @@ class LLMExchange(Exchange):
 
     def _read(self) -> None:
         tape, reading = self._tape, self._reading
-        self._tape = None
+        self._tape = self._collect = self._decode = None
         if tape is not None and reading is not None:
             with _guarded:
                 tape.spill(ended=True)

@@ -28,13 +28,12 @@ Form = Literal["lines", "json", "eventstream"]
 
 
 class Tape:
-    """One answer passing by. `pieces` and `size` are filled by whoever holds it; see `LLMExchange.received`."""
+    """One answer passing by. `pieces` is filled by whoever holds it; see `LLMExchange.received`."""
 
-    __slots__ = ("_body", "_content_type", "_cut", "_first", "_form", "_line", "_reading", "_rest", "pieces", "size")
+    __slots__ = ("_body", "_content_type", "_cut", "_first", "_form", "_line", "_reading", "_rest", "pieces")
 
     def __init__(self, reading: Reading, content_type: str) -> None:
         self.pieces: list[bytes] = []
-        self.size = 0
         self._reading = reading
         self._content_type = content_type
         self._form: Form | None = None
@@ -48,7 +47,6 @@ class Tape:
         """Look through what was collected, and let go of what is not needed any more."""
         block = self._rest + b"".join(self.pieces) if self._rest else b"".join(self.pieces)
         self.pieces.clear()
-        self.size = 0
         self._rest = b""
         if self._form is None:
             self._form = form_of(block, self._content_type)

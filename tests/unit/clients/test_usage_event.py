@@ -147,6 +147,12 @@ def test_a_huge_event_is_not_held_back() -> None:
     assert event_filter.feed(THE_ONE + b"\n\n") == b""
 
 
+def test_a_huge_event_is_never_the_one() -> None:
+    """Neither when it comes whole, for then it would depend on the chunks."""
+    whole = b'data: {"padding":"' + b"x" * EVENT_LIMIT_BYTES + b'","choices":[],"usage":{}}\n\n'
+    assert sifted([whole, THE_ONE + b"\n\n"]) == whole
+
+
 def test_our_own_fault_lets_everything_pass(
     monkeypatch: pytest.MonkeyPatch, expected_own_errors: list[OwnError]
 ) -> None:
