@@ -187,7 +187,7 @@ def read_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
     return Settings(**values)
 
 
-def prices_path(environ: Mapping[str, str] | None = None) -> str:
+def price_file_path(environ: Mapping[str, str] | None = None) -> str:
     """The price file the environment names, for commands that need no other setting; empty for none."""
     environ = os.environ if environ is None else environ
     return environ.get(ENVIRONMENT["prices"], "").strip()

@@ -212,7 +212,7 @@ class Machinery:
         if self._system is not None:
             notes.append(self._system.problem)
         notes += instrumentation.span_problems(self.settings.fastapi_spans)
-        notes.append(self.prices.problem)
+        notes.append(self.prices.problem or "")
         return {
             "instrumented": instrumentation.instrumented(),
             "tracer_provider": tracing.describe() if tracing is not None else "not started",

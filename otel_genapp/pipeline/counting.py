@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -349,6 +349,9 @@ def _joined(earlier: Facts, later: Facts) -> Facts:
     said = {field.name: getattr(later, field.name) or getattr(earlier, field.name) for field in fields(Facts)}
     said["cost_nano_usd"] = sum(costs) if costs else None
     said["attempts"] = earlier.attempts + later.attempts
+    parts = Counter(dict(earlier.priced_parts))
+    parts.update(dict(later.priced_parts))
+    said["priced_parts"] = tuple(parts.items())
     said["tool_calls"] = earlier.tool_calls + later.tool_calls
     said["tool_names"] = earlier.tool_names + later.tool_names
     return Facts(**said)

@@ -145,7 +145,8 @@ class _Reading:
             named = f" ({row.get('provider')!s:.64} / {row.get('model')!s:.64})"
             self._where = f"prices: {self._path!r}, [[price]] {number}{named}"
             entry = self._entry(row)
-            if found.setdefault((entry.provider, entry.model, entry.tier, entry.since), entry) is not entry:
+            key = (entry.provider, entry.model.lower(), entry.tier, entry.since)
+            if found.setdefault(key, entry) is not entry:
                 raise self._wrong(
                     "says once more what an entry above says; remove one, or give them different from dates"
                 )
@@ -153,7 +154,7 @@ class _Reading:
 
     def _entry(self, row: Mapping[str, Any]) -> PriceEntry:
         self._know(row, _KEYS)
-        provider, model = self._text(row, "provider"), self._text(row, "model").lower()
+        provider, model = self._text(row, "provider"), self._text(row, "model")
         currency = row.get("currency", self._currency)
         if currency not in {"USD", self._currency}:
             raise self._wrong(

@@ -6,7 +6,7 @@ everything the call used. Fees per web search and the like are no part of it: no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -146,11 +146,21 @@ class PriceLibrary:
             return None  # also priced by something that records do not have: images, pages, seconds
         by_kind = {_KINDS[name]: price for name, price in stated.items() if name in _KINDS}
         starts = sorted({tier.start for price in by_kind.values() for tier in getattr(price, "tiers", ())})
-        bands = [
-            TokenPrices(**{kind: _price_over(price, start) for kind, price in by_kind.items()}, over=start)
-            for start in (0, *(start for start in starts if start))
-        ]
+        bands = [_band(by_kind, start) for start in (0, *(start for start in starts if start))]
         return Rates(bands, version=self.version, usd_per_request=per_thousand / 1000)
+
+
+def _band(by_kind: Mapping[str, Any], start: int) -> TokenPrices:
+    """The prices from this many input tokens on.
+
+    What the tables do not name costs what it is part of, by their convention, and output nothing
+    (embeddings). Audio and cache writes of an hour stay without a price: they never cost the same.
+    """
+    prices = {kind: _price_over(price, start) for kind, price in by_kind.items()}
+    prices.setdefault("cache_read", prices["input"])
+    prices.setdefault("cache_write", prices["input"])
+    prices.setdefault("output", Decimal(0))
+    return TokenPrices(**prices, over=start)
 
 
 def _price_over(price: Any, start: int) -> Decimal:

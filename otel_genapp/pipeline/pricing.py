@@ -83,14 +83,15 @@ class Prices:
         return rates
 
     def tables(self) -> list[str]:
-        """The tables in use with their versions, the first that knows a call prices it."""
+        """The tables in use with their versions; the first that knows a call prices it."""
         found = [self.file.version] if self.file is not None else []
-        if self._library is not None:
-            return [*found, self._library.version]
-        if not self._library_asked:
-            with suppress(metadata.PackageNotFoundError):
-                found.append(f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}")
-        return found
+        version = self._library_version()
+        return found if version is None else [*found, version]
+
+    @property
+    def has_library(self) -> bool:
+        """Whether the tables of genai-prices are there, loaded or not."""
+        return self._library_version() is not None
 
     @property
     def problem(self) -> str | None:
@@ -140,6 +141,13 @@ class Prices:
         if library is None:
             return ((0, None),)
         return library.day(provider, model, response_model=response_model, tier=tier, day=day)
+
+    def _library_version(self) -> str | None:
+        if self._library_asked:
+            return self._library.version if self._library is not None else None
+        with suppress(metadata.PackageNotFoundError):
+            return f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}"
+        return None
 
     def _opened(self) -> PriceLibrary | None:
         if not self._library_asked:

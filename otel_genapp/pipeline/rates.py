@@ -112,8 +112,7 @@ class Rates:
         back, since what was counted stays counted.
         """
         band = self._bands[0]
-        told = any(tokens is not None for _, tokens in usage.by_type())
-        if not told or self._starts or band.audio_output is not None:
+        if not usage.has_tokens or self._starts or band.audio_output is not None:
             return None
         total = 0
         for tokens, rate, whole in (

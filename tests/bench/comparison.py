@@ -15,8 +15,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.environments import ROOT, python_of
+from tests.bench.environments import python_of
+from tests.environments import ROOT
 
+CONFIGURING = ("OTEL_", "GENAPP_", "LANGFUSE_", "LOGFIRE_", "OPENAI_", "OPENLIT_", "TRACELOOP_")
+"""Variables with which somebody's shell would change what an arm does."""
 Round = dict[str, float]
 """Arm -> µs of CPU for one piece of work."""
 
@@ -62,14 +65,14 @@ class Comparison:
                     for arm, environment in (*self.arms.items(), *sorted(alone))
                 }
                 for (arm, _environment), worker in workers.items():
-                    worker.measure(self._count(arm))
+                    worker.measure(self.counts[arm])
                 found += [self._round(workers) for _ in range(rounds)]
         return found
 
     def _round(self, workers: Mapping[tuple[str, str], Worker]) -> Round:
         measured = {}
         for arm in random.sample(list(self.arms), len(self.arms)):
-            environment, count = self.arms[arm], self._count(arm)
+            environment, count = self.arms[arm], self.counts[arm]
             worker = workers[arm, environment]
             if arm not in self.bare:
                 measured[arm] = worker.measure(count)
@@ -83,22 +86,13 @@ class Comparison:
             measured[f"bare/{arm}"] = without
         return measured
 
-    def _count(self, arm: str) -> int:
-        return self.counts[arm]
-
 
 class Worker:
     """An arm's process."""
 
     def __init__(self, arm: str, environment: str, folder: Path) -> None:
         self.arm = arm
-        variables = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(
-                ("OTEL_", "GENAPP_", "LANGFUSE_", "LOGFIRE_", "OPENAI_", "OPENLIT_", "TRACELOOP_")
-            )
-        }
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURING)}
         self.process = subprocess.Popen(
             [str(python_of(environment)), "-m", "tests.bench.worker", arm, str(folder)],
             cwd=ROOT,

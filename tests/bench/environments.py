@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 from tests import environments
-from tests.environments import ROOT
-
-__all__ = ["OURS", "PEERS", "ROOT", "python_of", "versions"]
 
 OURS = "genapp"
 PEERS = {
@@ -30,11 +28,12 @@ PEERS = {
     "logfire": ("openai", "opentelemetry-sdk", "logfire==6.0.0b8"),
     "langfuse": ("openai", "opentelemetry-sdk", "langfuse==5.0.4"),
 }
-_SHARED = {
+SHARED = {
     "http": ("fastapi", "starlette", "opentelemetry-sdk", "opentelemetry-instrumentation-fastapi"),
     "scrape": ("opentelemetry-sdk", "opentelemetry-exporter-prometheus", "prometheus-client"),
-    "llm": ("openai", "httpx2", "pydantic", "opentelemetry-sdk"),
+    **dict.fromkeys(("llm", "whole"), ("openai", "httpx2", "pydantic", "opentelemetry-sdk")),
 }
+"""Comparison -> the packages whose versions say most about its numbers."""
 
 
 def python_of(environment: str) -> Path:
@@ -54,19 +53,15 @@ def python_of(environment: str) -> Path:
         )
 
 
-def versions(comparison: str, peers: set[str]) -> dict[str, str]:
-    """What the ratios of a comparison were measured with: what is shared, and the peers' own pins."""
-    pins = {pin for peer in peers if peer != OURS for pin in PEERS[peer] if "==" in pin}
-    own = {
-        f"{name} (own)" if name in _SHARED[comparison] else name: number
-        for name, number in (pin.split("==") for pin in sorted(pins))
-    }
-    shared = {name: version(name) for name in _SHARED[comparison]}
-    return {"python": sys.version.split()[0], **shared, **own}
+def versions(comparison: str, peers: Iterable[str]) -> list[str]:
+    """What a comparison is measured with: what the arms share, and what a peer pins itself."""
+    shared = [f"{name} {version(name)}" for name in SHARED[comparison]]
+    own = [pin for peer in peers if peer != OURS for pin in PEERS[peer] if "==" in pin]
+    return [f"python {sys.version.split()[0]}", *shared, *dict.fromkeys(own)]
 
 
 def _constraints_beside(packages: tuple[str, ...]) -> str:
     own = {package.partition("==")[0] for package in packages if "==" in package}
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = (environments.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     kept = (line for line in lines if not line.startswith("#") and re.split("[=;[ ]", line)[0] not in own)
     return "".join(f"{line}\n" for line in kept)

@@ -7,6 +7,7 @@ counts. They have no meters; ours counts, measures and keeps every call besides.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from typing import Any
 from tests.bench import llm_traffic
 from tests.bench.arm import Arm, count_spans, counting_exporter, expect, nothing
 
-WORKS = ("call", "stream")
+WORKS = ("call", "stream", "whole")
+"""Calls; streams, parsed beforehand; streams, parsed by the SDK."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +101,9 @@ def openlit(folder: Path, _work: str) -> Watch:
         json.dumps({"chat": {llm_traffic.MODEL: {"promptPrice": 0.0025, "completionPrice": 0.01}}}),
         encoding="utf-8",
     )
-    # Without these it prints to the console.
+    # Without these it prints to the console, and of these it complains.
     os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")
+    logging.getLogger("openlit").setLevel(logging.ERROR)
     provider = _provider()
     product.init(pricing_json=str(prices))
     return _spans(provider, per_call=2)
@@ -118,7 +121,7 @@ def logfire(_folder: Path, work: str) -> Watch:
         additional_span_processors=[BatchSpanProcessor(exporter)],
     )
     product.instrument_openai()
-    per_call = 2 if work == "stream" else 1
+    per_call = 1 if work == "call" else 2
     return Watch(
         deliver=product.force_flush,
         check=lambda total: expect("spans exported", exporter.exported, total * per_call),
@@ -166,7 +169,7 @@ def _spans(provider: Any, *, per_call: int = 1) -> Watch:
 
 def _arm(set_up: Callable[[Path, str], Watch], work: str, folder: Path) -> Arm:
     if work == "stream":
-        llm_traffic.read_events_beforehand()
+        llm_traffic.parse_beforehand()
     watch = set_up(folder, work)
     send = llm_traffic.calls() if work == "call" else llm_traffic.streams()
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import openai
+from typing import Any
 
 MODEL = "gpt-4o-2024-08-06"
 CHUNKS = 200
@@ -30,6 +27,8 @@ ANSWER = (
     "the roll top keeps water out even when the bag lies on the ground. The Trail 35 is lighter, but it "
     "needs its rain cover. Both are in stock; the Fjord 40 in green and black, ready to ship today."
 )
+REQUEST = {"model": MODEL, "messages": QUESTION, "temperature": 0.2, "max_tokens": 400}
+STREAM_REQUEST = {**REQUEST, "stream": True, "stream_options": {"include_usage": True}}
 USAGE = {
     "prompt_tokens": INPUT_TOKENS,
     "completion_tokens": OUTPUT_TOKENS,
@@ -59,7 +58,7 @@ _HEADERS = {
 }
 
 
-def client(body: Sequence[bytes], content_type: str) -> openai.OpenAI:
+def client(body: Sequence[bytes], content_type: str) -> Any:
     """The SDK's client as an app makes it, each of whose requests is answered with `body`."""
     import openai
 
@@ -100,7 +99,7 @@ def calls() -> Callable[[int], None]:
 
     def call(count: int) -> None:
         for _ in range(count):
-            answer = create(model=MODEL, messages=QUESTION, temperature=0.2, max_tokens=400)
+            answer = create(**REQUEST)
             if answer.usage.completion_tokens != OUTPUT_TOKENS:
                 raise RuntimeError(f"answered with {answer}")
 
@@ -114,14 +113,7 @@ def streams() -> Callable[[int], None]:
     def stream(count: int) -> None:
         for _ in range(count):
             chunks = 0
-            for _chunk in create(
-                model=MODEL,
-                messages=QUESTION,
-                temperature=0.2,
-                max_tokens=400,
-                stream=True,
-                stream_options={"include_usage": True},
-            ):
+            for _chunk in create(**STREAM_REQUEST):
                 chunks += 1
             if chunks != CHUNKS:
                 raise RuntimeError(f"{chunks} chunks, wanted {CHUNKS}")
@@ -129,33 +121,33 @@ def streams() -> Callable[[int], None]:
     return stream
 
 
-def read_events_beforehand() -> None:
-    """Let the SDK hand out the stream's chunks without reading them anew each time.
+def parse_beforehand() -> None:
+    """Let the SDK hand out a stream's chunks without parsing the same 200 events each time.
 
-    Its own work on 200 events is 50 to 100 times what the cheapest arms add, so that two
-    processes of the bare SDK differ by more than that. The bytes still pass through the transport
-    one by one, and everyone still gets the SDK's objects.
+    Parsing them costs about a hundred times what the cheapest arms add, and two processes of the bare
+    SDK differ by more than that. The bytes still come through the transport one event at a time, and
+    everyone gets the SDK's own objects.
     """
-    from openai import Stream
+    import openai
 
-    chunks = list(
-        client(_events(), "text/event-stream").chat.completions.create(
-            model=MODEL, messages=QUESTION, stream=True, stream_options={"include_usage": True}
-        )
-    )
+    stream_class: Any = openai.Stream
+    events = _events()
+    chunks = list(client(events, "text/event-stream").chat.completions.create(**STREAM_REQUEST))
+    parsed = [*chunks, None]  # [DONE] has no chunk
 
-    def replay(self: Any) -> Iterator[Any]:
+    def replay(stream: Any) -> Iterator[Any]:
         try:
-            # The bytes that say [DONE] have no chunk.
-            yield from (chunk for _bytes, chunk in zip(self.response.iter_bytes(), [*chunks, None]) if chunk)
+            for _event, chunk in zip(stream.response.iter_bytes(), parsed, strict=True):
+                if chunk is not None:
+                    yield chunk
         finally:
-            self.response.close()
+            stream.response.close()
 
-    Stream.__stream__ = replay
+    stream_class.__stream__ = replay
 
 
 def _completion() -> bytes:
-    message = {"role": "assistant", "content": ANSWER, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": ANSWER, "refusal": None, "annotations": []}
     return json.dumps({
         "id": "chatcmpl-0123456789abcdefghijklmnopq",
         "object": "chat.completion",
@@ -172,10 +164,11 @@ def _events() -> list[bytes]:
     words = [f" {word}" for word in ANSWER.split()]
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", "refusal": None}]
     deltas += [{"content": words[number % len(words)]} for number in range(CHUNKS - 3)]
-    choices = [[{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}] for delta in deltas]
-    choices.append([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}])
-    frames = [(choice, None) for choice in choices]
-    return [*(_event(choice, None) for choice in choices), _event([], USAGE), b"data: [DONE]\n\n"]
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas
+    ]
+    choices.append({"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"})
+    return [*(_event([choice], None) for choice in choices), _event([], USAGE), b"data: [DONE]\n\n"]
 
 
 def _event(choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes:

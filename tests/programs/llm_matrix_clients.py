@@ -65,9 +65,9 @@ def openai(url: str) -> Ways:
             answer: Any = await own.responses.create(model=MODEL, input="Hello", user=session, **more)
             return [event async for event in answer] if more else answer
 
-    def refused() -> None:
+    def refused(call: Callable[[str], Any], session: str) -> None:
         with suppress(sdk.BadRequestError):
-            chat("refused")
+            call(session)
 
     return {
         "chat": lambda: chat("chat"),
@@ -83,7 +83,9 @@ def openai(url: str) -> Ways:
         ),
         "retry": lambda: chat("retry"),
         "retry_stream": lambda: list(chat("retry_stream", **WITH_USAGE)),
-        "refused": refused,
+        "retry_responses": lambda: respond("retry_responses"),
+        "refused": lambda: refused(chat, "refused"),
+        "refused_responses": lambda: refused(respond, "refused_responses"),
         "crowd": together(chat_async),
     }
 
@@ -101,9 +103,9 @@ def langchain(url: str) -> Ways:
     async def stream(session: str, **settings: Any) -> Any:
         return [chunk async for chunk in model(**settings).astream("Hello", user=session)]
 
-    def refused() -> None:
+    def refused(session: str, **settings: Any) -> None:
         with suppress(sdk.BadRequestError):
-            model().invoke("Hello", user="refused")
+            model(**settings).invoke("Hello", user=session)
 
     # Without the flag it asks the internet for a tokenizer's table.
     vectors = {"check_embedding_ctx_length": False, "model_kwargs": {"user": "embeddings"}}
@@ -122,7 +124,9 @@ def langchain(url: str) -> Ways:
         "embeddings": lambda: embeddings.embed_documents(["red shoes"]),
         "retry": lambda: model().invoke("Hello", user="retry"),
         "retry_stream": lambda: list(model().stream("Hello", user="retry_stream")),
-        "refused": refused,
+        "retry_responses": lambda: model(**responses).invoke("Hello", user="retry_responses"),
+        "refused": lambda: refused("refused"),
+        "refused_responses": lambda: refused("refused_responses", **responses),
         "crowd": together(lambda session: model().ainvoke("Hello", user=session)),
     }
 

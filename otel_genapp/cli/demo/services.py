@@ -1,4 +1,7 @@
-"""The two services of the demo, written as an application of this package's users would be."""
+"""The two services of the demo, written as an application of this package's users would be.
+
+Nothing in here says a word of LLM calls: they are seen on the wire.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,10 @@ import httpx
 import openai
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.completion_usage import CompletionUsage
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
-from otel_genapp import action_tracking, bind, llm_call
-from otel_genapp.capture.llm_call import Call
+from otel_genapp import action_tracking, bind
 
 _SYSTEM = (
     "You are the assistant of an outdoor shop. Be brief and friendly. Look products and orders up with "
@@ -120,41 +121,31 @@ class ShopBot:
     async def _produce(self, question: Question, pieces: asyncio.Queue[str | None]) -> None:
         messages = self._remember(question.session, {"role": "user", "content": question.message})
         model = _model_for(question)
-        with action_tracking("stream_handler") as tracker:
+        with bind(session_id=question.session), action_tracking("stream_handler") as tracker:
             try:
-                with llm_call(model, provider="openai", session_id=question.session) as call:
-                    stream = await self._llm.chat.completions.create(
-                        model=model,
-                        messages=[{"role": "system", "content": _SYSTEM}, *messages],
-                        stream=True,
-                        stream_options={"include_usage": True},
-                        metadata={"session_id": question.session},
-                    )
-                    async with stream:
-                        async for chunk in call.chunks(stream):
-                            piece = _report_chunk(call, chunk)
-                            tracker.size(len(piece))
-                            pieces.put_nowait(piece)
+                stream = await self._llm.chat.completions.create(
+                    model=model,
+                    messages=[{"role": "system", "content": _SYSTEM}, *messages],
+                    stream=True,
+                    stream_options={"include_usage": True},
+                    metadata={"session_id": question.session},
+                )
+                async with stream:
+                    async for chunk in stream:
+                        piece = "".join(choice.delta.content or "" for choice in chunk.choices)
+                        tracker.size(len(piece))
+                        pieces.put_nowait(piece)
             except openai.OpenAIError:
                 tracker.to_fail()
                 pieces.put_nowait(" … (the model is not available)")
 
     async def _ask(self, question: Question, messages: list[Any]) -> ChatCompletion:
-        model = _model_for(question)
-        with llm_call(model, provider="openai") as call:
-            completion = await self._llm.chat.completions.create(
-                model=model,
-                messages=[{"role": "system", "content": _SYSTEM}, *messages],
-                tools=_TOOLS,
-                metadata={"session_id": question.session},
-            )
-            choice = completion.choices[0]
-            _report_usage(call, completion.usage)
-            call.tools(
-                *(tool.function.name for tool in choice.message.tool_calls or () if tool.type == "function")
-            )
-            call.response(model=completion.model, id=completion.id, finish_reasons=(choice.finish_reason,))
-        return completion
+        return await self._llm.chat.completions.create(
+            model=_model_for(question),
+            messages=[{"role": "system", "content": _SYSTEM}, *messages],
+            tools=_TOOLS,
+            metadata={"session_id": question.session},
+        )
 
     async def _look_up(self, tool: str, arguments: str) -> str:
         given = json.loads(arguments)
@@ -203,27 +194,3 @@ def make_bot(*, llm_url: str, catalogue_url: str) -> FastAPI:
 
 def _model_for(question: Question) -> str:
     return "gpt-5" if "compare" in question.message.lower() else "gpt-5-mini"
-
-
-def _report_chunk(call: Call, chunk: ChatCompletionChunk) -> str:
-    """Tell the call what the chunk says of it; returns the chunk's text."""
-    call.response(model=chunk.model, id=chunk.id)
-    _report_usage(call, chunk.usage)
-    text = ""
-    for choice in chunk.choices:
-        if choice.finish_reason:
-            call.response(finish_reasons=(choice.finish_reason,))
-        text += choice.delta.content or ""
-    return text
-
-
-def _report_usage(call: Call, usage: CompletionUsage | None) -> None:
-    if usage is None:
-        return
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    call.usage(
-        input=usage.prompt_tokens,
-        output=usage.completion_tokens,
-        cache_read=prompt.cached_tokens if prompt else None,
-        reasoning=completion.reasoning_tokens if completion else None,
-    )
