@@ -57,11 +57,15 @@ def eventstream(*messages: tuple[str, Any]) -> bytes:
         )
         body = json.dumps(payload).encode()
         total = 12 + len(head) + len(body) + 4
-        out += total.to_bytes(4, "big") + len(head).to_bytes(4, "big") + b"\0\0\0\0" + head + body + b"\0\0\0\0"
+        out += (
+            total.to_bytes(4, "big") + len(head).to_bytes(4, "big") + b"\0\0\0\0" + head + body + b"\0\0\0\0"
+        )
     return out
 
 
-def _chunk(delta: dict[str, Any], *, finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
+def _chunk(
+    delta: dict[str, Any], *, finish: str | None = None, index: int = 0, **more: Any
+) -> dict[str, Any]:
     choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
     return {"id": "id-1", "object": "chat.completion.chunk", "model": "m-1-2026", "choices": [choice], **more}
 
@@ -86,7 +90,9 @@ _TOOL = [
     _chunk({"tool_calls": [{"index": 1, "id": "c2", "function": {"name": "buy", "arguments": "{}"}}]}),
 ]
 _MESSAGE = {"id": "id-1", "type": "message", "role": "assistant", "model": "m-1-2026"}
-_VERTEX = "http://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/m-1"
+_VERTEX = (
+    "http://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/m-1"
+)
 _GOOGLE = {"contents": [{"parts": [{"text": "hi"}]}], "tools": [{}]}
 _BEDROCK = "http://bedrock-runtime.us-east-1.amazonaws.com/model/m-1"
 _GEMINI_USAGE = {
@@ -100,7 +106,12 @@ def _candidate(text: str, finish: str | None = None, usage: Any = None) -> dict[
     found: dict[str, Any] = {"candidates": [{"content": {"parts": [{"text": text}]}, "index": 0}]}
     if finish:
         found["candidates"][0]["finishReason"] = finish
-    return {**found, "usageMetadata": usage or {"trafficType": "ON_DEMAND"}, "modelVersion": "m-1-2026", "responseId": "id-1"}
+    return {
+        **found,
+        "usageMetadata": usage or {"trafficType": "ON_DEMAND"},
+        "modelVersion": "m-1-2026",
+        "responseId": "id-1",
+    }
 
 
 PLAYED = (

@@ -23,6 +23,7 @@ class Given(TypedDict, total=False):
     propagate_to: str
     client_paths: str | tuple[str, ...]
     fastapi_spans: str
+    llm_wire: bool
     prometheus_auth: bool
     session_limit: int
     prices: str

@@ -79,22 +79,27 @@ def publish(outcome: LLMOutcome, data: Any) -> None:
             data.response_finish_reasons = list(outcome.finish_reasons)
         attributes = getattr(data, "attributes", None)
         if isinstance(attributes, dict):
-            names = (*attributes.get(semconv.TOOL_NAMES, ()), *outcome.tool_names)
-            if names:
-                attributes[semconv.TOOL_NAMES] = names
-                attributes[semconv.TOOL_CALL_COUNT] = len(names)
-            if outcome.cost_usd is not None:
-                attributes[semconv.COST_USD] = attributes.get(semconv.COST_USD, 0.0) + outcome.cost_usd
-            if outcome.attempts:
-                attributes[semconv.ATTEMPTS] = (*attributes.get(semconv.ATTEMPTS, ()), *outcome.attempts)
-            for key, name in _PARTS:
-                value = getattr(outcome, name)
-                if value:
-                    attributes[key] = attributes.get(key, 0) + value
-            if outcome.service_tier is not None:
-                attributes[semconv.SERVICE_TIER] = outcome.service_tier
-            for key, value in outcome.extra.items():
-                attributes.setdefault(key, value)
+            _publish_attributes(outcome, attributes)
+
+
+def _publish_attributes(outcome: LLMOutcome, attributes: dict[str, Any]) -> None:
+    """What has no field of its own in the outer call's data."""
+    names = (*attributes.get(semconv.TOOL_NAMES, ()), *outcome.tool_names)
+    if names:
+        attributes[semconv.TOOL_NAMES] = names
+        attributes[semconv.TOOL_CALL_COUNT] = len(names)
+    if outcome.cost_usd is not None:
+        attributes[semconv.COST_USD] = attributes.get(semconv.COST_USD, 0.0) + outcome.cost_usd
+    if outcome.attempts:
+        attributes[semconv.ATTEMPTS] = (*attributes.get(semconv.ATTEMPTS, ()), *outcome.attempts)
+    for key, name in _PARTS:
+        value = getattr(outcome, name)
+        if value:
+            attributes[key] = attributes.get(key, 0) + value
+    if outcome.service_tier is not None:
+        attributes[semconv.SERVICE_TIER] = outcome.service_tier
+    for key, value in outcome.extra.items():
+        attributes.setdefault(key, value)
 
 
 def fill(outcome: LLMOutcome, data: Any) -> None:

@@ -298,9 +298,11 @@ class Tree:
 
     def _settle_tokens(self, node: Node, reported: tuple[int | None, ...]) -> tuple[int, ...]:
         if node.parent is None:
-            own = tuple(max((told or 0) - below, 0) for told, below in zip(reported, node.below, strict=True))
-            node.credit = [credit + more for credit, more in zip(node.credit, own, strict=True)]
-            return own
+            whole = tuple(
+                max((told or 0) - below, 0) for told, below in zip(reported, node.below, strict=True)
+            )
+            node.credit = [credit + more for credit, more in zip(node.credit, whole, strict=True)]
+            return whole
         chain = ancestors(node)
         added = []
         for position, own in enumerate(reported):

@@ -259,7 +259,9 @@ class GenappSpanProcessor(SpanProcessor):
             service_tier=_clean(facts.service_tier or inner.service_tier),
             priced_parts=facts.priced_parts or inner.priced_parts,
             # Those of calls without a span were put on this one where the SDK lets us.
-            attempts=_clean_all(facts.attempts if len(facts.attempts) >= len(inner.attempts) else inner.attempts),
+            attempts=_clean_all(
+                facts.attempts if len(facts.attempts) >= len(inner.attempts) else inner.attempts
+            ),
             session_id=facts.session_id or inner.session_id,
             user_id=facts.user_id or inner.user_id,
             correlation_id=facts.correlation_id,

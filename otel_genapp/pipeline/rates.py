@@ -99,10 +99,10 @@ class Rates:
         if tokens is None:
             return None
         band = self._bands[bisect_left(self._starts, tokens)]
-        put_in = _input_cost(band, usage, parts)
+        put_in = _input_cost(band, usage, parts=parts)
         if put_in is None:
             return None
-        got_out = _output_cost(band, usage, parts)
+        got_out = _output_cost(band, usage, parts=parts)
         return None if got_out is None else self._whole(put_in + got_out + self._fee)
 
     def added_cost(self, usage: Usage) -> int | None:
@@ -141,7 +141,7 @@ def _scaled(rate: Fraction | None, scale: int) -> int | None:
     return None if rate is None else int(rate * scale)
 
 
-def _input_cost(band: _Band, usage: Usage, parts: Parts) -> int | None:
+def _input_cost(band: _Band, usage: Usage, *, parts: Parts) -> int | None:
     """Cost of the input, of which the cached, the written and the heard tokens are parts."""
     tokens, read, write = usage.input or 0, usage.cache_read or 0, usage.cache_write or 0
     kept_an_hour = heard = 0
@@ -170,7 +170,7 @@ def _input_cost(band: _Band, usage: Usage, parts: Parts) -> int | None:
     return total
 
 
-def _output_cost(band: _Band, usage: Usage, parts: Parts) -> int | None:
+def _output_cost(band: _Band, usage: Usage, *, parts: Parts) -> int | None:
     """Cost of the output, of which the reasoning and the spoken tokens are parts."""
     tokens = usage.output
     if tokens is None:

@@ -30,7 +30,8 @@ PATHS = (
 TYPES = ("text/event-stream", "application/json", "application/x-ndjson", "text/plain", "")
 EVENTS = (
     b'{"id":"chatcmpl-1","model":"m","choices":[{"index":0,"delta":{"content":"h\xc3\xa9llo"},"finish_reason":null}]}',
-    b'{"id":"x","choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":-4,"total_tokens":1e400}}' % 10**30,
+    b'{"id":"x","choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":-4,"total_tokens":1e400}}'
+    % 10**30,
     b'{"type":"message_start","message":{"id":7,"model":[],"usage":{"input_tokens":"9","output_tokens":null}}}',
     b'{"type":"message_delta","delta":null,"usage":{"output_tokens":true}}',
     b'{"type":"response.completed","response":{"id":{},"usage":[],"output":{"a":1},"status":5}}',
@@ -63,7 +64,11 @@ def malformed(chance: random.Random) -> bytes:
     elif kind < 0.02:
         body += b'{"a":[' + b"{}," * 100_000 + b"{}]}"  # small on the wire, large once parsed
     elif kind < 0.03:
-        body = b'{"choices":[],"x":"' + b"\\u0000" * 60_000 + b'","usage":{"prompt_tokens":1,"completion_tokens":2}}'
+        body = (
+            b'{"choices":[],"x":"'
+            + b"\\u0000" * 60_000
+            + b'","usage":{"prompt_tokens":1,"completion_tokens":2}}'
+        )
     return body
 
 
@@ -115,9 +120,14 @@ def _post(client: Any, path: str, *, number: int, measure: bool) -> tuple[bytes,
     if measure:
         tracemalloc.start()
     try:
-        with bind(session_id=f"s{number % 7}"), client.stream(
-            "POST", f"http://localhost{path}", json={"model": "m", "messages": [{}], "max_tokens": 1, "stream": True}
-        ) as response:
+        with (
+            bind(session_id=f"s{number % 7}"),
+            client.stream(
+                "POST",
+                f"http://localhost{path}",
+                json={"model": "m", "messages": [{}], "max_tokens": 1, "stream": True},
+            ) as response,
+        ):
             extra = 0
             parts: list[bytes] = []
             read: Callable[[], Any] = lambda: iter(response.iter_raw())  # noqa: E731

@@ -45,9 +45,7 @@ def run_async(module: Any, way: Exit, *, server: FakeLLMServer, times: int) -> l
 
     async def run() -> list[float]:
         taken = []
-        async with module.AsyncClient(
-            timeout=module.Timeout(5, read=0.06), limits=_limits(module)
-        ) as client:
+        async with module.AsyncClient(timeout=module.Timeout(5, read=0.06), limits=_limits(module)) as client:
             for number in range(times):
                 server.script(way.answer())
                 with bind(session_id=f"s{number}"):
@@ -116,9 +114,10 @@ def test_a_shutdown_ends_what_is_open(module_name: str) -> None:
     module = importlib.import_module(module_name)
     with FakeLLMServer() as server, capture_telemetry() as got, module.Client() as client:
         server.script(Answer("one two three", chunk_delay_s=0.05))
-        with bind(session_id="anna"), client.stream(
-            "POST", f"{server.base_url}/chat/completions", json=BODY
-        ) as response:
+        with (
+            bind(session_id="anna"),
+            client.stream("POST", f"{server.base_url}/chat/completions", json=BODY) as response,
+        ):
             chunks = response.iter_raw()
             next(chunks)
             got.telemetry.shutdown()

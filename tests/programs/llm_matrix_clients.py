@@ -109,9 +109,7 @@ def langchain(url: str) -> Ways:
 
     # Without the flag it asks the internet for a tokenizer's table.
     vectors = {"check_embedding_ctx_length": False, "model_kwargs": {"user": "embeddings"}}
-    embeddings: Any = OpenAIEmbeddings(
-        model=EMBEDDING_MODEL, base_url=f"{url}/v1", api_key="none", **vectors
-    )  # type: ignore[arg-type, unused-ignore]
+    embeddings: Any = OpenAIEmbeddings(model=EMBEDDING_MODEL, base_url=f"{url}/v1", api_key="none", **vectors)  # type: ignore[arg-type, unused-ignore]
     return {
         "chat": lambda: model().invoke("Hello", user="chat"),
         "chat_stream": lambda: list(model().stream("Hello", user="chat_stream")),

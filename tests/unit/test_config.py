@@ -31,6 +31,7 @@ DEFAULTS = Settings(
     fastapi_spans="native",
     prometheus_auth=False,
     session_limit=10_000,
+    prices="",
     otel=OtelEnvironment(
         disabled=False,
         traces_endpoint="",
@@ -58,6 +59,7 @@ FULL = {
     "GENAPP_LLM_WIRE": "off",
     "GENAPP_PROMETHEUS_AUTH": "Yes",
     "GENAPP_SESSION_LIMIT": "500",
+    "GENAPP_PRICES": "/etc/shop/prices.toml",
 }
 
 
@@ -84,7 +86,14 @@ def test_every_setting_has_its_variable() -> None:
         llm_wire=False,
         prometheus_auth=True,
         session_limit=500,
+        prices="/etc/shop/prices.toml",
     )
+
+
+def test_the_price_file_by_itself() -> None:
+    """A command that needs nothing else finds the price file without a name of the app."""
+    assert price_file_path({"GENAPP_PRICES": " prices.toml "}) == "prices.toml"
+    assert price_file_path({}) == ""
 
 
 def test_arguments_win() -> None:

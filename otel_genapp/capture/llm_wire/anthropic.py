@@ -21,9 +21,7 @@ class AnthropicReading(Reading):
     MARKS = (b'"message_start"', b'"message_delta"', b'"error"')
     TOOL_MARKS = (b'"tool_use"',)
     KEYS = ("id", "model", "usage", "stop_reason", "error")
-    TOOL_NAME = re.compile(
-        rb'(?<!\\)"type"\s*:\s*"tool_use"[^{}]*?"name"\s*:\s*"([^"\\]{1,128})"'
-    )
+    TOOL_NAME = re.compile(rb'(?<!\\)"type"\s*:\s*"tool_use"[^{}]*?"name"\s*:\s*"([^"\\]{1,128})"')
 
     __slots__ = ("_usage",)
 
@@ -75,7 +73,12 @@ class AnthropicReading(Reading):
     def _use(self, usage: object) -> None:
         if not isinstance(usage, dict):
             return
-        for key in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+        for key in (
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ):
             tokens = first_tokens(usage, key)
             if tokens is not None:
                 self._usage[key] = tokens

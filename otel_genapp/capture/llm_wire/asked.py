@@ -65,7 +65,7 @@ def asked(route: Route, body: bytes | None) -> Asked | None:
         if type(value) is int or type(value) is float:
             extra[attribute] = value
     choices = parsed.get("n")
-    choices = choices if type(choices) is int and 1 < choices <= 1024 else 1  # noqa: E721 - no bool
+    choices = choices if type(choices) is int and 1 < choices <= 1024 else 1
     if choices != 1:
         extra[semconv.REQUEST_CHOICE_COUNT] = choices
     conversation = parsed.get("conversation") if family == "responses" else None
@@ -110,7 +110,7 @@ def _streams(route: Route, family: str, *, parsed: dict[str, Any]) -> bool:
 
 
 def _parsed(body: bytes | None) -> dict[str, Any] | None:
-    if body is None or not body.lstrip()[:1] == b"{" or len(body) > BODY_LIMIT_BYTES:
+    if body is None or body.lstrip()[:1] != b"{" or len(body) > BODY_LIMIT_BYTES:
         return None
     try:
         parsed = json.loads(body)

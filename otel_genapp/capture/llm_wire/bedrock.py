@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from otel_genapp.capture.llm_span import LLMOutcome
 from otel_genapp.capture.llm_wire.anthropic import AnthropicReading
@@ -27,7 +27,7 @@ _HEADERS = (
 class ConverseReading(Reading):
     """Converse, and its event stream."""
 
-    KEYS = ("stopReason", "usage", "message")
+    KEYS: ClassVar[tuple[str, ...]] = ("stopReason", "usage", "message")
 
     __slots__ = ()
 

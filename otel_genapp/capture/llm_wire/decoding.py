@@ -95,8 +95,10 @@ def _brotli() -> Decode:
 
     def pieces(data: bytes) -> Iterator[bytes]:
         try:
-            yield decompressor.process(data, **limit) if hasattr(decompressor, "process") else (
-                decompressor.decompress(data, **limit)
+            yield (
+                decompressor.process(data, **limit)
+                if hasattr(decompressor, "process")
+                else (decompressor.decompress(data, **limit))
             )
             while limit and not decompressor.can_accept_more_data():
                 yield decompressor.process(b"", **limit)

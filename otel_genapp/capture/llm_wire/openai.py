@@ -25,7 +25,9 @@ class OpenAIReading(Reading):
     TOOL_MARKS = (b'"tool_calls"', b'"function_call"')
     CHOICE_MARKS = (b'"finish_reason":"', b'"finish_reason": "')
     KEYS = ("id", "model", "usage", "error", "service_tier")
-    TOOL_NAME = re.compile(rb'(?<!\\)"function"\s*:\s*\{[^{}]*?"name"\s*:\s*"([^"\\]{1,128})"[^{}]*?"arguments"')
+    TOOL_NAME = re.compile(
+        rb'(?<!\\)"function"\s*:\s*\{[^{}]*?"name"\s*:\s*"([^"\\]{1,128})"[^{}]*?"arguments"'
+    )
 
     __slots__ = ("_tools",)
 

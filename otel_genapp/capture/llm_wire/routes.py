@@ -84,7 +84,9 @@ _OLLAMA_PORT = 11434
 _AZURE_DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 _MODEL_VERB = re.compile(r"/(?:models|endpoints|tunedModels|publishers/[^/]+/models)/([^/:]+):[A-Za-z]+$")
 _PUBLISHER = re.compile(r"/publishers/([^/]+)/models/")
-_BEDROCK_MODEL = re.compile(r"/model/([^/]+)/(?:converse|converse-stream|invoke|invoke-with-response-stream)$")
+_BEDROCK_MODEL = re.compile(
+    r"/model/([^/]+)/(?:converse|converse-stream|invoke|invoke-with-response-stream)$"
+)
 
 
 def route(host: str, port: int | None, *, path: str) -> Route | None:
@@ -142,10 +144,12 @@ def _messages(path: str) -> Route | None:
     # Threads and conversations have messages too.
     if any(part in path for part in ("/threads/", "/conversations/", "/sessions/")):
         return None
-    return Route("anthropic", CHAT, "anthropic", fits=lambda body: "max_tokens" in body and "messages" in body)
+    return Route(
+        "anthropic", CHAT, "anthropic", fits=lambda body: "max_tokens" in body and "messages" in body
+    )
 
 
-def _complete(path: str) -> Route | None:
+def _complete(_path: str) -> Route | None:
     return Route("anthropic", TEXT, "anthropic", fits=lambda body: "prompt" in body and "model" in body)
 
 
@@ -157,7 +161,9 @@ def _chat(path: str) -> Route | None:
     if path.endswith("/text/chat"):
         return Route("openai", CHAT, "ibm.watsonx.ai")
     if path.endswith("/v1/chat"):
-        return Route(COHERE_OR_OPENAI, CHAT, "cohere", fits=lambda body: "message" in body or "messages" in body)
+        return Route(
+            COHERE_OR_OPENAI, CHAT, "cohere", fits=lambda body: "message" in body or "messages" in body
+        )
     return None
 
 

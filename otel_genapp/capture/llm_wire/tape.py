@@ -169,7 +169,12 @@ def form_of(start: bytes, content_type: str) -> Form:
     if "eventstream" in content_type or start[:3] == b"\0\0\0" or (start[:1] == b"\0" and len(start) > 16):
         return "eventstream"
     first = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if first[:5] in {b"data:", b"event"} or first[:1] == b":" or first[:3] == b"id:" or first[:6] == b"retry:":
+    if (
+        first[:5] in {b"data:", b"event"}
+        or first[:1] == b":"
+        or first[:3] == b"id:"
+        or first[:6] == b"retry:"
+    ):
         return "lines"
     if "event-stream" in content_type or "ndjson" in content_type or "stream+json" in content_type:
         return "lines"

@@ -25,8 +25,10 @@ def test_sums() -> None:
     sums.add(call("2", duration_ms=2500.5, tool_calls=3, usage=Usage()))
     sums.add(call("3", status="fail", duration_ms=10.0, usage=Usage(input=9)))
     sums.add(call("4", status="cancelled", usage=Usage(), cost_nano_usd=1))
-    sums.add(amendment("1", usage=Usage(input=10, cache_write=1), at_ns=START_NS - SECOND_NS))
+    early = START_NS - SECOND_NS
+    sums.add(amendment("1", usage=Usage(input=10, cache_write=1), at_ns=early, cost_nano_usd=20))
     sums.add(amendment("3", status="fail", usage=Usage(output=2), at_ns=START_NS + 60 * SECOND_NS))
+    sums.add(amendment("3", 2, usage=Usage(), attempts=("429",)))
     assert sums == Rollup(
         calls=4,
         successful=2,
@@ -35,8 +37,9 @@ def test_sums() -> None:
         with_tools=1,
         tool_calls=3,
         unknown_usage=2,
-        unpriced=1,
-        cost_nano_usd=8,
+        unpriced=2,
+        unpriced_amendments=1,
+        cost_nano_usd=28,
         duration_ms=3500.5,
         failed_duration_ms=1010.0,
         tokens=Tokens(input=110, output=20, cache_read=64, cache_write=1, reasoning=5),
@@ -52,7 +55,8 @@ def random_record(seed: random.Random, number: int) -> Record:
     usage = Usage(*(seed.choice((None, 0, seed.randrange(5000))) for _ in range(5)))
     at_ns = START_NS + seed.randrange(10**15)
     if seed.random() < 0.2:
-        return amendment(str(number), status=status, usage=usage, at_ns=at_ns)
+        cost = seed.choice((None, seed.randrange(10**9)))
+        return amendment(str(number), status=status, usage=usage, at_ns=at_ns, cost_nano_usd=cost)
     return call(
         str(number),
         status=status,

@@ -28,6 +28,8 @@ FIRST = call(
     tool_names=("search", "buy"),
     finish_reasons=("tool_calls",),
     cost_nano_usd=1_500_000,
+    price_version="genai-prices 0.2.3",
+    service_tier="flex",
     user_id="u1",
     correlation_id="order-7",
     trace_id="ab" * 16,
@@ -63,9 +65,10 @@ AS_JSON: dict[str, Any] = {
     "reasoning_tokens": 5,
     "requests_with_tools": 1,
     "tool_calls": 2,
-    "cost_usd": 0.0015,
-    "priced_cost_usd": 0.0015,
-    "unpriced_requests": 0,
+    "cost_usd": None,
+    "priced_cost_usd": 0.0015011,
+    "unpriced_requests": 1,
+    "unpriced_amendments": 0,
     "unknown_usage_requests": 0,
     "first_request_at": "2027-01-15T08:00:00.000Z",
     "last_request_at": "2027-01-15T08:00:05.133Z",
@@ -93,6 +96,8 @@ AS_JSON: dict[str, Any] = {
             "tool_calls": 0,
             "finish_reasons": [],
             "cost_usd": None,
+            "price_version": None,
+            "service_tier": None,
             "user_id": None,
             "correlation_id": None,
             "trace_id": "",
@@ -116,6 +121,8 @@ AS_JSON: dict[str, Any] = {
             "tool_calls": 2,
             "finish_reasons": ["tool_calls"],
             "cost_usd": 0.0015,
+            "price_version": "genai-prices 0.2.3",
+            "service_tier": "flex",
             "user_id": "u1",
             "correlation_id": "order-7",
             "trace_id": "ab" * 16,
@@ -127,7 +134,8 @@ AS_JSON: dict[str, Any] = {
 
 def test_a_session_to_the_last_key() -> None:
     """A known session's JSON: sums, what it was about, its requests newest first."""
-    found = sessions(FIRST, SECOND, amendment("first", usage=Usage(input=10, output=1))).get("s1")
+    late = amendment("first", usage=Usage(input=10, output=1), cost_nano_usd=1_100)
+    found = sessions(FIRST, SECOND, late).get("s1")
     assert found is not None
     assert found.session_id == "s1"
     assert found.as_dict() == AS_JSON
@@ -157,12 +165,33 @@ def test_averages_cover_the_successful_calls() -> None:
     }
 
 
-def test_an_unpriced_call_leaves_the_cost_open() -> None:
-    """One call without a price makes the cost unknown; what is priced is shown beside it."""
-    found = sessions(call("1", cost_nano_usd=1), call("2"), call("3", status="fail")).get("s1")
+PRICED = call("1", cost_nano_usd=1)
+
+
+@pytest.mark.parametrize(
+    ("others", "cost_usd", "unpriced"),
+    [
+        pytest.param((call("2"),), None, (1, 0), id="a call"),
+        pytest.param((call("2", status="fail", usage=Usage()),), 1e-9, (0, 0), id="failed, took nothing"),
+        pytest.param((call("2", status="fail"),), None, (1, 0), id="failed, took tokens"),
+        pytest.param((call("2", status="cancelled", usage=Usage()),), None, (1, 0), id="cancelled, unknown"),
+        pytest.param((amendment("1"),), None, (0, 1), id="further tokens"),
+        pytest.param((amendment("1", usage=Usage()),), 1e-9, (0, 0), id="further attempts"),
+        pytest.param((amendment("1", cost_nano_usd=2),), 3e-9, (0, 0), id="priced tokens"),
+    ],
+)
+def test_what_is_unpriced_leaves_the_cost_open(
+    others: tuple[Record, ...], cost_usd: float | None, unpriced: tuple[int, int]
+) -> None:
+    """Whatever may have cost something and has no price makes the cost unknown; the rest is shown beside it."""
+    found = sessions(PRICED, *others).get("s1")
     assert found is not None
     shown = found.as_dict()
-    assert (shown["cost_usd"], shown["priced_cost_usd"], shown["unpriced_requests"]) == (None, 1e-9, 1)
+    assert (shown["cost_usd"], (shown["unpriced_requests"], shown["unpriced_amendments"])) == (
+        cost_usd,
+        unpriced,
+    )
+    assert shown["priced_cost_usd"] == (1e-9 if cost_usd is None else cost_usd)
 
 
 def test_requests_are_bounded() -> None:

@@ -37,6 +37,7 @@ NOTHING: dict[str, Any] = {
     "cost_usd": 0.0,
     "priced_cost_usd": 0.0,
     "unpriced_requests": 0,
+    "unpriced_amendments": 0,
     "unknown_usage_requests": 0,
     "first_request_at": None,
     "last_request_at": None,

@@ -14,7 +14,11 @@ CALLS = (
     ("api.openai.com", "/v1/completions", ("openai", "text_completion", "openai", "m")),
     ("api.openai.com", "/v1/responses", ("responses", "chat", "openai", "m")),
     ("api.openai.com", "/v1/embeddings", ("openai", "embeddings", "openai", "m")),
-    ("x.openai.azure.com", "/openai/deployments/dep-1/chat/completions", ("openai", "chat", "azure.ai.openai", "m")),
+    (
+        "x.openai.azure.com",
+        "/openai/deployments/dep-1/chat/completions",
+        ("openai", "chat", "azure.ai.openai", "m"),
+    ),
     ("127.0.0.1", "/openai/deployments/dep-1/embeddings", ("openai", "embeddings", "azure.ai.openai", "m")),
     ("api.anthropic.com", "/v1/messages", ("anthropic", "chat", "anthropic", "m")),
     ("gateway.corp", "/proxy/anthropic/v1/messages", ("anthropic", "chat", "anthropic", "m")),
@@ -33,7 +37,11 @@ CALLS = (
         "/v1/projects/p/locations/l/publishers/anthropic/models/claude:streamRawPredict",
         ("anthropic", "chat", "gcp.vertex_ai", "m"),
     ),
-    ("generativelanguage.googleapis.com", "/v1beta/openai/chat/completions", ("openai", "chat", "gcp.gemini", "m")),
+    (
+        "generativelanguage.googleapis.com",
+        "/v1beta/openai/chat/completions",
+        ("openai", "chat", "gcp.gemini", "m"),
+    ),
     ("api.mistral.ai", "/v1/fim/completions", ("openai", "chat", "mistral_ai", "m")),
     ("api.groq.com", "/openai/v1/chat/completions", ("openai", "chat", "groq", "m")),
     ("api.deepseek.com", "/chat/completions", ("openai", "chat", "deepseek", "m")),
@@ -43,7 +51,11 @@ CALLS = (
     ("api.writer.com", "/v1/chat", ("openai", "chat", "writer", "m")),
     ("127.0.0.1", "/api/chat", ("ollama", "chat", "ollama", "m")),
     ("gigachat.devices.sberbank.ru", "/api/v1/chat/completions", ("openai", "chat", "gigachat", "m")),
-    ("bedrock-runtime.us-east-1.amazonaws.com", "/model/amazon.nova%3A0/converse-stream", ("converse", "chat", "aws.bedrock", "m")),
+    (
+        "bedrock-runtime.us-east-1.amazonaws.com",
+        "/model/amazon.nova%3A0/converse-stream",
+        ("converse", "chat", "aws.bedrock", "m"),
+    ),
     ("vllm.internal", "/v1/chat/completions", ("openai", "chat", "openai", "m")),
 )
 NO_CALLS = (
@@ -87,8 +99,9 @@ def test_a_long_or_broken_body_still_tells(padding: int) -> None:
     """Model, stream and tools are found in a body that is not parsed."""
     found = route("api.openai.com", None, path="/v1/chat/completions")
     assert found is not None
-    text = b'{"messages": [{"content": "\\"model\\": \\"no\\" %b"}], "stream": true, "tools": [{}], "model": "m"' % (
-        b"x" * padding
+    text = (
+        b'{"messages": [{"content": "\\"model\\": \\"no\\" %b"}], "stream": true, "tools": [{}], "model": "m"'
+        % (b"x" * padding)
     )
     said = asked(found, text)
     assert said is not None
