@@ -54,7 +54,7 @@ class Node:
     """One recorded span in a tree that holds LLM or agent spans."""
 
     __slots__ = (
-        "below", "call", "counted_below", "credit", "ended_s", "filled", "has_call", "ids", "parent", "place", "scope",
+        "began_s", "below", "call", "counted_below", "credit", "ended_s", "filled", "has_call", "ids", "parent", "place", "scope",
         "span", "span_class", "span_id", "start_attributes", "started_s", "started_wall_ns",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ class Node:
         self.counted_below: Call | None = None
         self.below = list(_NO_TOKENS)
         self.credit = list(_NO_TOKENS)
-        self.started_s = time.perf_counter()
+        self.started_s = self.began_s = time.perf_counter()
         self.started_wall_ns = time.time_ns()
         self.ended_s: float | None = None
         self.start_attributes: dict[str, object] = {}
@@ -222,12 +222,12 @@ class Tree:
         """
         if facts.response_id is not None:
             known = self._answers.get(facts.response_id)
-            if known is not None and _may_be_twins(known, node) and node.started_s <= known.span_of_s[1]:
+            if known is not None and _may_be_twins(known, node) and node.began_s <= known.span_of_s[1]:
                 return known
         elif node.counted_below is None and not node.has_call:
             for known in self._recent.get((facts.session_id, facts.model), ()):
                 began_s, ended_s = known.span_of_s
-                inside = node.started_s <= began_s and ended_s <= (node.ended_s or ended_s)
+                inside = node.began_s <= began_s and ended_s <= (node.ended_s or ended_s)
                 if inside and _may_be_twins(known, node) and _same_tokens(known, facts):
                     return known
         return None
@@ -241,7 +241,7 @@ class Tree:
 
     def _remember(self, call: Call, node: Node, *, facts: Facts) -> None:
         call.scope = node.scope
-        call.span_of_s = (node.started_s, node.ended_s or node.started_s)
+        call.span_of_s = (node.began_s, node.ended_s or node.started_s)
         if facts.response_id is not None:
             self._answers[facts.response_id] = call
             self._answers.move_to_end(facts.response_id)

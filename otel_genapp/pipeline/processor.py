@@ -159,8 +159,12 @@ class GenappSpanProcessor(SpanProcessor):
             self._strays.add(node)
         # The SDK drops the oldest attributes at its limit: those that say what the span is.
         node.start_attributes = _plain(span, attributes)
-        if span_class == "llm" and scope != semconv.SCOPE:
-            node.span = span
+        if scope != semconv.SCOPE:
+            # Some make their span when the answer is here, with the time it began.
+            early_ns = node.started_wall_ns - (_given_ns(span.start_time) or node.started_wall_ns)
+            node.began_s -= max(early_ns, 0) / 1e9
+            if span_class == "llm":
+                node.span = span
         if self._tree.is_outermost(node):
             self._open.add(span_context.span_id)
             self._events.publish_started(lambda: self._started(node))

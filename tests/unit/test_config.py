@@ -12,6 +12,7 @@ from otel_genapp.config import (
     OtelEnvironment,
     Settings,
     prefer_stable_http_conventions,
+    price_file_path,
     read_settings,
     state_home,
 )

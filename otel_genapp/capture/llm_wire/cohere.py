@@ -40,8 +40,8 @@ class CohereReading(Reading):
             self._tools(data.get("tool_calls"))
             return
         if kind == "message-end":
-            data = data.get("delta") if isinstance(data.get("delta"), dict) else {}
-            self._end(data)
+            delta = data.get("delta")
+            self._end(delta if isinstance(delta, dict) else {})
             return
         if kind == "stream-end":
             self.reason(0, data.get("finish_reason"))

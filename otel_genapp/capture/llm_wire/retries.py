@@ -21,6 +21,7 @@ from otel_genapp.hub import Hub
 
 COUNT_HEADER = "x-stainless-retry-count"
 _FRAMES = 48
+_LOOPS = frozenset({"request", "_request"})
 _PAUSE_S = 75.0
 """Longer than the longest `retry-after` these SDKs heed (60 s)."""
 _REDIRECT_S = 10.0
@@ -83,7 +84,7 @@ def take_up(running: Hub, model: str) -> WireCall | None:
     """The call that waits here for its next attempt, which begins now."""
     if not running.held_calls:
         return None
-    held = running.held_calls.pop(place(), None)
+    held: Held | None = running.held_calls.pop(place(), None)
     if held is None:
         return None
     if held.call.asked.model == model and held.give_up_s > perf_counter():
@@ -107,7 +108,8 @@ def _retries_left() -> int | None:
         if frame.f_back is None:
             return None
         frame = frame.f_back
-        if frame.f_code.co_name == "request" and "remaining_retries" in frame.f_code.co_varnames:
+        code = frame.f_code
+        if code.co_name in _LOOPS and "remaining_retries" in code.co_varnames:
             left = frame.f_locals.get("remaining_retries")
             return left if isinstance(left, int) else None
     return None
