@@ -27,18 +27,26 @@ class EnvironmentMissingError(Exception):
     """An environment cannot be made here; the message ends with what pip said."""
 
 
-def python_of(name: str, *, packages: Sequence[str], constraints: Path | None = None) -> Path:
+def python_of(
+    name: str,
+    *,
+    packages: Sequence[str],
+    constraints: Path | None = None,
+    unconstrained: Sequence[str] = (),
+) -> Path:
     """The interpreter of the environment `name` with `packages`, which is made first where it is missing.
 
     Args:
         name: names the folder, together with a key of everything that goes into it.
         packages: requirements as pip takes them.
         constraints: a file of further pins, such as this project's `constraints.txt`.
+        unconstrained: names in that file whose pins do not hold here.
 
     Raises:
         EnvironmentMissingError: pip could not install it.
     """
-    pins = constraints.read_text() if constraints is not None else ""
+    lines = constraints.read_text().splitlines() if constraints is not None else []
+    pins = "".join(f"{line}\n" for line in lines if line.partition("==")[0] not in unconstrained)
     key = hashlib.sha256("\n".join((sys.version, pins, *packages)).encode()).hexdigest()[:12]
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home, "otel-genapp", f"{name}-{key}")
@@ -46,19 +54,26 @@ def python_of(name: str, *, packages: Sequence[str], constraints: Path | None = 
     with _alone(folder):
         if not complete.exists():
             print(f"making the environment {folder}", file=sys.stderr)  # noqa: T201 - it takes a while
-            _make(folder, packages, constraints=constraints)
+            _make(folder, packages, pins=pins)
             complete.touch()
         os.utime(folder)  # what is not used for long may be cleaned up
     return folder / "bin" / "python"
 
 
-def _make(folder: Path, packages: Sequence[str], *, constraints: Path | None) -> None:
+def _make(folder: Path, packages: Sequence[str], *, pins: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
+    held = folder / "constraints.txt"
+    held.write_text(pins)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    chosen = ["-c", str(constraints), *packages] if constraints is not None else list(packages)
     try:
-        subprocess.run([*pip, *chosen], check=True, timeout=PIP_TIMEOUT_S, capture_output=True, text=True)
+        subprocess.run(
+            [*pip, "-c", str(held), *packages],
+            check=True,
+            timeout=PIP_TIMEOUT_S,
+            capture_output=True,
+            text=True,
+        )
     except subprocess.TimeoutExpired:
         raise EnvironmentMissingError(f"{folder.name}: pip took over {PIP_TIMEOUT_S:g} s") from None
     except subprocess.CalledProcessError as error:

@@ -88,17 +88,18 @@ class PriceFile:
         try:
             with Path(path).expanduser().open("rb") as file:
                 content = file.read(SIZE_LIMIT + 1)
-            if len(content) > SIZE_LIMIT:
-                raise ConfigError(f"prices: {path!r} has over {SIZE_LIMIT} bytes; is it a price file?")
-            table = tomllib.loads(content.decode("utf-8"), parse_float=Decimal)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:  # no such file, no such home, no name at all
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError(
                 f"prices: {path!r} cannot be read ({reason}); give the path of a TOML file, or none"
             ) from None
+        if len(content) > SIZE_LIMIT:
+            raise ConfigError(f"prices: {path!r} has over {SIZE_LIMIT} bytes; is it a price file?")
+        try:
+            table = tomllib.loads(content.decode("utf-8"), parse_float=Decimal)
         except RecursionError:
             raise ConfigError(f"prices: {path!r} is nested too deeply for a price file") from None
-        except ValueError as error:  # TOML and UTF-8; numbers of thousands of digits too
+        except ValueError as error:  # TOML's and UTF-8's, and numbers of thousands of digits
             raise ConfigError(f"prices: {path!r} is not TOML in UTF-8: {str(error)[:200]}") from None
         version = f"{Path(path).name[:64]} sha256:{hashlib.sha256(content).hexdigest()[:8]}"
         return cls(_Reading(path, table, version=version).entries(), version)
@@ -156,9 +157,9 @@ class _Reading:
         self._know(row, _KEYS)
         provider, model = self._text(row, "provider"), self._text(row, "model")
         currency = row.get("currency", self._currency)
-        if currency not in {"USD", self._currency}:
+        if currency not in ("USD", self._currency):
             raise self._wrong(
-                f"currency is {currency!r}, which cannot be added up with US dollars; write prices in USD, "
+                f"currency is {currency!r:.64}, which cannot be added up with US dollars; write prices in USD, "
                 f"or at the top of the file currency = {str(currency)[:16]!r} and usd_per_unit"
             )
         rate = Decimal(1) if currency == "USD" else self._usd_per_unit

@@ -8,38 +8,28 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind
 
 from otel_genapp import semconv
 from otel_genapp.pipeline import dialects
-from otel_genapp.pipeline.counting import Call, Contribution, Node, Tree
-from otel_genapp.pipeline.dialects import Facts
+from otel_genapp.pipeline.counting import Node, Tree
 from otel_genapp.pipeline.events import EventBus, LLMRequestStarted
+from otel_genapp.pipeline.finished import amendment, call_record, clean, given_ns
 from otel_genapp.pipeline.identity import add_ids
 from otel_genapp.pipeline.redact import url_overrides
 from otel_genapp.pipeline.strays import Strays
 from otel_genapp.quiet import quiet
-from otel_genapp.records import LLMAmendment, LLMCall, Record
-from otel_genapp.secrets import looks_secret, without_secrets
+from otel_genapp.records import LLMAmendment, Record
 
 _guarded = quiet("pipeline")
-_EXPLICIT_TIME_NS = 50_000_000
-"""A span that started or ended this far from when we saw it do so was given its times by its maker."""
-_LAST_NS = 1 << 63
-_CANCELLATIONS = ("CancelledError", "GeneratorExit", "KeyboardInterrupt")
 
-_TEXTS_KEPT = 32
-_PROVIDERS_ID = re.compile("(?:chatcmpl-|cmpl-|resp_|msg_|gen-)[A-Za-z0-9_-]{1,128}")
-"""Ids of answers whose form no secret has."""
 
 Emit = Callable[[Record, Context], None]
 
@@ -101,8 +91,8 @@ class GenappSpanProcessor(SpanProcessor):
                     call_id=found.call.call_id,
                     seq=found.seq if found.has_tokens else self._tree.take_seq(found.call),
                     at_ns=time.time_ns(),
-                    provider=_clean(facts.provider) or "unknown",
-                    model=_clean(facts.model) or "unknown",
+                    provider=clean(facts.provider) or "unknown",
+                    model=clean(facts.model) or "unknown",
                     usage=found.usage,
                     attempts=facts.attempts,
                     session_id=node.ids[0],
@@ -161,7 +151,7 @@ class GenappSpanProcessor(SpanProcessor):
         node.start_attributes = _plain(span, attributes)
         if scope != semconv.SCOPE:
             # Some make their span when the answer is here, with the time it began.
-            early_ns = node.started_wall_ns - (_given_ns(span.start_time) or node.started_wall_ns)
+            early_ns = node.started_wall_ns - (given_ns(span.start_time) or node.started_wall_ns)
             node.began_s -= max(early_ns, 0) / 1e9
             if span_class == "llm":
                 node.span = span
@@ -202,11 +192,12 @@ class GenappSpanProcessor(SpanProcessor):
         found = self._tree.end(node, span_class=span_class, facts=facts, new_id=self._new_id())
         context = trace.set_span_in_context(trace.NonRecordingSpan(span_context), Context())
         if found.is_request and found.call is not None:
-            call = self._call(span, node=node, facts=facts, found=found, logical=found.call)
+            call = call_record(span, node=node, facts=facts, found=found, logical=found.call)
             self._emit(call, context)
             self._events.publish_finished(call)
         elif found.has_tokens:
-            self._emit(self._amendment(span, facts=facts, found=found), context)
+            call_id = found.call.call_id if found.call is not None else self._new_id()
+            self._emit(amendment(span, facts=facts, found=found, call_id=call_id), context)
 
     @staticmethod
     def _fill(node: Node, attributes: Mapping[str, Any]) -> None:
@@ -233,68 +224,14 @@ class GenappSpanProcessor(SpanProcessor):
                 node.filled[key] = value
             span.set_attribute(key, node.filled[key])
 
-    def _call(
-        self, span: ReadableSpan, *, node: Node, facts: Facts, found: Contribution, logical: Call
-    ) -> LLMCall:
-        inner = logical.inner or _NOTHING
-        span_context = span.get_span_context()
-        status, error_type = _status(span, facts)
-        started_at_ns, duration_ms = _times(span, node)
-        return LLMCall(
-            call_id=logical.call_id,
-            started_at_ns=started_at_ns,
-            duration_ms=duration_ms,
-            status=status,
-            error_type=_clean(error_type),
-            provider=_clean(facts.provider or inner.provider) or "unknown",
-            model=_clean(facts.model or inner.model) or "unknown",
-            response_model=_clean(facts.response_model or inner.response_model),
-            operation=_clean(facts.operation or inner.operation) or "chat",
-            usage=found.usage,
-            first_token_ms=_no_later(
-                facts.first_token_ms if facts.first_token_ms is not None else inner.first_token_ms,
-                duration_ms,
-            ),
-            tool_calls=facts.tool_calls or inner.tool_calls,
-            tool_names=_clean_all(facts.tool_names or inner.tool_names),
-            finish_reasons=_clean_all(facts.finish_reasons or inner.finish_reasons),
-            response_id=_plain_id(facts.response_id or inner.response_id),
-            cost_nano_usd=facts.cost_nano_usd if facts.cost_nano_usd is not None else inner.cost_nano_usd,
-            service_tier=_clean(facts.service_tier or inner.service_tier),
-            priced_parts=facts.priced_parts or inner.priced_parts,
-            # Those of calls without a span were put on this one where the SDK lets us.
-            attempts=_clean_all(
-                facts.attempts if len(facts.attempts) >= len(inner.attempts) else inner.attempts
-            ),
-            session_id=facts.session_id or inner.session_id,
-            user_id=facts.user_id or inner.user_id,
-            correlation_id=facts.correlation_id,
-            trace_id=f"{span_context.trace_id:032x}" if span_context else "",
-            span_id=f"{span_context.span_id:016x}" if span_context else "",
-        )
-
-    def _amendment(self, span: ReadableSpan, *, facts: Facts, found: Contribution) -> LLMAmendment:
-        status, _ = _status(span, facts)
-        return LLMAmendment(
-            call_id=found.call.call_id if found.call is not None else self._new_id(),
-            seq=found.seq,
-            at_ns=_given_ns(span.end_time) or time.time_ns(),
-            status=status,
-            provider=_clean(facts.provider) or "unknown",
-            model=_clean(facts.model) or "unknown",
-            usage=found.usage,
-            session_id=facts.session_id,
-            user_id=facts.user_id,
-        )
-
     def _started(self, node: Node) -> LLMRequestStarted:
         said = dialects.read(node.start_attributes)
         return LLMRequestStarted(
             call_id=node.call.call_id if node.call is not None else "",
             at_ns=node.started_wall_ns,
-            provider=_clean(said.provider) or "unknown",
-            model=_clean(said.model) or "unknown",
-            operation=_clean(said.operation) or "chat",
+            provider=clean(said.provider) or "unknown",
+            model=clean(said.model) or "unknown",
+            operation=clean(said.operation) or "chat",
             session_id=said.session_id,
             user_id=said.user_id,
             correlation_id=said.correlation_id,
@@ -332,75 +269,7 @@ _ADDED_UP = frozenset({
 })  # fmt: skip
 
 
-def _status(span: ReadableSpan, facts: Facts) -> tuple[str, str | None]:
-    if facts.status in {semconv.SUCCESS, semconv.FAIL, semconv.CANCELLED}:
-        return facts.status, facts.error_type
-    failed = facts.error_type is not None or span.status.status_code is StatusCode.ERROR
-    if not failed:
-        return semconv.SUCCESS, None
-    error_type = facts.error_type or _raised(span) or "unknown"
-    if error_type.rpartition(".")[2] in _CANCELLATIONS:
-        return semconv.CANCELLED, error_type
-    return semconv.FAIL, error_type
-
-
-def _raised(span: ReadableSpan) -> str | None:
-    """The type of the last exception the span recorded."""
-    for event in reversed(span.events):
-        found = (event.attributes or {}).get("exception.type")
-        if isinstance(found, str):
-            return found
-    return None
-
-
-def _times(span: ReadableSpan, node: Node) -> tuple[int, float]:
-    """Start in UTC nanoseconds, and milliseconds by the monotonic clock unless times were given."""
-    started = _given_ns(span.start_time) or node.started_wall_ns
-    ended = _given_ns(span.end_time) or started
-    if node.scope == semconv.SCOPE:  # its maker has measured by the monotonic clock, see `capture.llm_span`
-        return started, max(ended - started, 0) / 1e6
-    measured_ms = ((node.ended_s or time.perf_counter()) - node.started_s) * 1e3
-    if (
-        abs(started - node.started_wall_ns) > _EXPLICIT_TIME_NS
-        or abs(ended - time.time_ns()) > _EXPLICIT_TIME_NS
-    ):
-        return started, max(ended - started, 0) / 1e6
-    return started, max(measured_ms, 0.0)
-
-
-def _given_ns(moment_ns: object) -> int | None:
-    """A span's time, or None for one no calendar knows: makers of spans hand in what they like."""
-    if isinstance(moment_ns, int | float) and 0 < moment_ns < _LAST_NS:
-        return int(moment_ns)
-    return None
-
-
 def _plain(span: ReadableSpan, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a span's attributes; of the SDK's own container by its dictionary, at a tenth of the cost."""
     inside = getattr(getattr(span, "_attributes", None), "_dict", None)
     return inside.copy() if type(inside) is dict else dict(attributes)
-
-
-@lru_cache(maxsize=4096)
-def _without_secrets(text: str) -> str:
-    """Models, providers and reasons come again and again."""
-    return without_secrets(text)
-
-
-def _clean(text: str | None) -> str | None:
-    return _without_secrets(text[:256]) if text else None
-
-
-def _clean_all(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_without_secrets(text[:256]) for text in texts[:_TEXTS_KEPT]) if texts else ()
-
-
-def _plain_id(text: str | None) -> str | None:
-    if text is None or _PROVIDERS_ID.fullmatch(text) is not None:
-        return text
-    return None if looks_secret(text) else text[:256]
-
-
-def _no_later(moment_ms: float | None, end_ms: float) -> float | None:
-    """Two clocks read one after the other: the first token cannot come after the end."""
-    return None if moment_ms is None else min(moment_ms, end_ms)

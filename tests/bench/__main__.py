@@ -19,7 +19,7 @@ from tests.bench.llm_traffic import CHUNKS
 
 HTTP_ARMS = {"full": OURS, "unsampled": OURS, "stock": "stock", "pfi": "pfi"}
 LLM_PEERS = ("otel", "openllmetry", "openinference", "openlit", "logfire", "langfuse")
-LLM_COUNTS = {"call": 100, "stream": 40, "whole": 20}
+LLM_COUNTS = {"call": 80, "stream": 30, "whole": 15}
 
 
 def llm(title: str, *works: str, figures: tuple[Figure, ...]) -> Comparison:

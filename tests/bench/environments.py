@@ -1,7 +1,7 @@
 """The Python environments the arms run in: this one for ours, one of its own for each peer.
 
-constraints.txt holds for the peers too, except for what they pin themselves, so that all arms share
-one FastAPI, one openai SDK and one OpenTelemetry. A changed constraints.txt makes them anew.
+What the cost of an arm is made of comes from constraints.txt for the peers too, except for what they
+pin themselves: all arms share one FastAPI, one openai SDK and one OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ PEERS = {
     "logfire": ("openai", "opentelemetry-sdk", "logfire==6.0.0b8"),
     "langfuse": ("openai", "opentelemetry-sdk", "langfuse==5.0.4"),
 }
+COMMON = re.compile(
+    r"opentelemetry-.*|fastapi|starlette|anyio|openai|jiter|httpx2?|httpcore2?|h11|pydantic|pydantic-core"
+    r"|prometheus-client|wrapt|typing-extensions|protobuf|requests"
+)
+"""Of these there is one version everywhere; the rest of constraints.txt is no concern of the peers."""
 SHARED = {
     "http": ("fastapi", "starlette", "opentelemetry-sdk", "opentelemetry-instrumentation-fastapi"),
     "scrape": ("opentelemetry-sdk", "opentelemetry-exporter-prometheus", "prometheus-client"),
@@ -63,5 +68,5 @@ def versions(comparison: str, peers: Iterable[str]) -> list[str]:
 def _constraints_beside(packages: tuple[str, ...]) -> str:
     own = {package.partition("==")[0] for package in packages if "==" in package}
     lines = (environments.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    kept = (line for line in lines if not line.startswith("#") and re.split("[=;[ ]", line)[0] not in own)
-    return "".join(f"{line}\n" for line in kept)
+    names = {line: line.partition("==")[0] for line in lines}
+    return "".join(f"{line}\n" for line in lines if COMMON.fullmatch(names[line]) and names[line] not in own)

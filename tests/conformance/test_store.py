@@ -106,6 +106,16 @@ def test_amendments_may_come_first(store: Store) -> None:
     assert store.totals().overall == sums_of(call("1"), amendment("1"))
 
 
+def test_amendments_add_their_cost(store: Store) -> None:
+    """What further tokens cost counts for the session and the totals; without a price they leave it open."""
+    store.apply((call("1", cost_nano_usd=5), amendment("1", 1, cost_nano_usd=7), amendment("1", 2)))
+    store.apply((amendment("1", 1, cost_nano_usd=7), amendment("1", 3, usage=Usage(), attempts=("429",))))
+    session = store.session("s1")
+    assert session is not None
+    for sums in (session.sums, store.totals().overall, store.totals().by_model["openai", "gpt-5"]):
+        assert (sums.cost_nano_usd, sums.unpriced, sums.unpriced_amendments) == (12, 0, 1)
+
+
 def test_calls_without_a_session(store: Store) -> None:
     """They are kept under a name of their own, which is no active session."""
     store.apply((call("1", session_id=None),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 
 import otel_genapp
 from otel_genapp.fake_llm import FakeLLMServer
+from otel_genapp.testing import capture_telemetry
 from tests.contract.source import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,6 +52,20 @@ def test_the_first_example_does_what_it_says(monkeypatch: pytest.MonkeyPatch, tm
 def test_the_other_examples_run(number: int) -> None:
     """Each further Python block runs as it stands."""
     exec(compile(BLOCKS[number], f"README.md block {number}", "exec"), {})  # noqa: S102 - as above
+
+
+def test_the_price_file_prices(tmp_path: Path) -> None:
+    """The sample price file is one, and calls cost what it says."""
+    [sample] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "prices.toml"
+    path.write_text(sample, encoding="utf-8")
+    with capture_telemetry(prices=str(path)) as got:
+        for provider, model in (("gigachat", "GigaChat-2-Max"), ("ollama", "llama3.3")):
+            with otel_genapp.llm_call(model, provider=provider, session_id="anna") as made:
+                made.usage(input=1000, output=200)
+        session = got.session("anna")
+    assert session is not None
+    assert (session["cost_usd"], session["unpriced_requests"]) == (1200 * 65 * 0.0125 / 1e6, 0)
 
 
 def test_the_first_screen_is_short() -> None:

@@ -1,11 +1,12 @@
 """Calls to a model in every way one client has, each in a session of its own; says what was counted.
 
-    python -m tests.programs.llm_matrix '{"client": "openai", "url": "http://127.0.0.1:…"}'
+    python -m tests.programs.llm_matrix '{"client": "openai", "cells": [{"url": "http://127.0.0.1:…"}]}'
 
-It runs in the environment of a peer (see tests/environments.py): OpenTelemetry's instrumentations
-named under `instrument` are put on, and with `"provider": "foreign"` there is a TracerProvider
-before ours. `dump` adds every finished span, every record, and what the context holds while a
-request is sent; `ways` picks a few of the client's.
+It runs in the environment of a peer (see tests/environments.py). Each cell is a process of its own,
+forked when the libraries are imported: with `"provider": "foreign"` there are a TracerProvider and
+the instrumentations named under `instrument` before ours, else after; `sampler` is a value of
+OTEL_TRACES_SAMPLER. `dump` adds every finished span, every record, and what the context holds while
+a request is sent; `ways` picks a few of the client's.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import contextvars
 import importlib
 import inspect
 import json
+import multiprocessing
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from typing import Any
 
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from prometheus_client.parser import text_string_to_metric_families
 
 from otel_genapp import bind, init_telemetry, quiet, shutdown
 from otel_genapp.records import Record
@@ -34,6 +40,14 @@ INSTRUMENTORS = {
     "openllmetry-langchain": ("opentelemetry.instrumentation.langchain", "LangchainInstrumentor"),
     "openinference-openai": ("openinference.instrumentation.openai", "OpenAIInstrumentor"),
     "openinference-langchain": ("openinference.instrumentation.langchain", "LangChainInstrumentor"),
+}
+IMPORTS = {
+    "openai": ("openai",),
+    "langchain": ("langchain_openai",),
+    "anthropic": ("anthropic",),
+    "gemini": ("google.genai",),
+    "httpx": ("httpx",),
+    "httpx2": ("httpx2",),
 }
 
 
@@ -117,62 +131,99 @@ def run(call: Callable[[], Any], session: str, *, loop: asyncio.Runner) -> None:
 
 
 def counted(telemetry: Any, records: list[Record]) -> dict[str, Any]:
-    """What is known of each session, and of what is in none."""
+    """What is known of each session and of the calls in none, and what the counters say."""
     totals = telemetry.totals()  # folds what is still queued
-    attempts: dict[str, int] = {}
+    attempts: Counter[str] = Counter()
     for record in records:
-        session = record.session_id or "no_session"
-        attempts[session] = attempts.get(session, 0) + len(record.attempts)
+        attempts[record.session_id or "no_session"] += len(record.attempts)
+    body, _ = telemetry.exposition()
+    tokens: Counter[str] = Counter()
+    attempts_counted = 0.0
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            if sample.name == "genapp_llm_attempts_total":
+                attempts_counted += sample.value
+            elif sample.name == "genapp_llm_tokens_total":
+                tokens[sample.labels["type"]] += int(sample.value)
     return {
         "sessions": {
             session: telemetry.sessions.get(session).as_dict()
             for session in telemetry.sessions.list(limit=100).ids
         },
         "attempts": attempts,
+        "attempts_counted": attempts_counted,
+        "tokens_counted": tokens,
         "totals": totals,
     }
 
 
-def main(spec: dict[str, Any]) -> dict[str, Any]:
-    """Make the calls `spec` names; what was counted."""
+def measure(spec: dict[str, Any], cell: dict[str, Any]) -> dict[str, Any]:
+    """Make the calls `spec` names in one cell; what was counted."""
     errors: list[str] = []
     quiet.observe(lambda site, error: errors.append(f"{site}: {error!r}"))
-    ours_first = spec.get("provider") != "foreign"
-    if not ours_first:
+    os.environ["OTEL_TRACES_SAMPLER"] = cell.get("sampler", "always_on")
+    foreign = cell.get("provider") == "foreign"
+    if foreign:
         trace.set_tracer_provider(TracerProvider())
         instrument(spec.get("instrument", []))
     telemetry = init_telemetry("matrix", env="dev")
-    if ours_first:
+    if not foreign:
         instrument(spec.get("instrument", []))
     records = _watch_records(telemetry)
     spans, sends = SpanDump(), SendDump() if spec.get("dump") else None
     provider: Any = trace.get_tracer_provider()
     provider.add_span_processor(spans)
-    ways = getattr(llm_matrix_clients, spec["client"])(spec["url"])
+    ways = getattr(llm_matrix_clients, spec["client"])(cell["url"])
     with asyncio.Runner() as loop:  # one, as langchain keeps the HTTP clients of all its models
         for session, call in ways.items():
             if session in spec.get("ways", ways):
                 run(call, session, loop=loop)
     found = counted(telemetry, records)
     shutdown()
+    found["spans_by_scope"] = Counter(span["scope"] for span in spans.spans)
     if sends is not None:
         found |= {"spans": spans.spans, "sends": sends.sends, "records": [asdict(one) for one in records]}
     return {**found, "own_errors": errors}
 
 
 def _watch_records(telemetry: Any) -> list[Record]:
-    store = telemetry._machinery.store
-    apply, seen = store.apply, []
+    store, seen = telemetry._machinery.store, []
+    apply = store.apply
 
     def watched(records: Any) -> int:
         fresh = list(records)
         seen.extend(fresh)
-        counted: int = apply(fresh)
-        return counted
+        number: int = apply(fresh)
+        return number
 
     store.apply = watched
     return seen
 
 
+def _send_measured(spec: dict[str, Any], cell: dict[str, Any], *, sink: Connection) -> None:
+    with sink:
+        sink.send_bytes(json.dumps(measure(spec, cell), default=str).encode())
+
+
+def main(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was counted in each cell; a cell that dies says why on stderr, and all of it ends."""
+    for name in IMPORTS[spec["client"]]:
+        importlib.import_module(name)
+    for name in spec.get("instrument", []):
+        importlib.import_module(INSTRUMENTORS[name][0])
+    fork = multiprocessing.get_context("fork")
+    running = []
+    for cell in spec["cells"]:
+        source, sink = fork.Pipe(duplex=False)
+        process = fork.Process(target=_send_measured, args=(spec, cell), kwargs={"sink": sink})
+        process.start()
+        sink.close()
+        running.append((process, source))
+    found = [json.loads(source.recv_bytes()) for _, source in running]
+    for process, _ in running:
+        process.join()
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1])), default=str))  # noqa: T201 - its answer
+    print(json.dumps(main(json.loads(sys.argv[1]))))  # noqa: T201 - its answer

@@ -91,12 +91,13 @@ def openai(url: str) -> Ways:
 
 
 def langchain(url: str) -> Ways:
-    """langchain's ChatOpenAI and OpenAIEmbeddings."""
+    """ChatOpenAI and OpenAIEmbeddings of langchain."""
     import openai as sdk
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
     def model(**settings: Any) -> Any:
-        return ChatOpenAI(model=MODEL, base_url=f"{url}/v1", api_key="none", stream_usage=True, **settings)
+        made: Any = ChatOpenAI
+        return made(model=MODEL, base_url=f"{url}/v1", api_key="none", stream_usage=True, **settings)
 
     responses = {"use_responses_api": True}
 
@@ -183,8 +184,8 @@ def anthropic(url: str) -> Ways:
 
 def gemini(url: str) -> Ways:
     """Google's SDK."""
-    from google import genai
-    from google.genai import errors, types
+    from google import genai  # type: ignore[attr-defined, import-untyped, unused-ignore]
+    from google.genai import errors, types  # type: ignore[import-untyped, unused-ignore]
 
     def config(session: str) -> Any:
         return types.GenerateContentConfig(

@@ -363,3 +363,23 @@ def test_reset_in_a_child(tracing: Tracing) -> None:
     ids = [record.call_id for record in tracing.records]
     assert len({call_id.partition("-")[0] for call_id in ids}) == 2
     assert all(isinstance(record, LLMCall) for record in tracing.records)
+
+
+def test_a_call_is_of_the_session_its_agent_names() -> None:
+    """A framework's agent span says the conversation, the calls below it do not repeat it."""
+    tracing = Tracing()
+    agent = {semconv.OPERATION: "invoke_agent", semconv.CONVERSATION_ID: "anna"}
+    with tracing.tracer().start_as_current_span("invoke_agent", attributes=agent):
+        with tracing.tracer().start_as_current_span("chat", attributes=llm_attributes()) as span:
+            span.set_attributes(tokens(5, 2))
+    tracing.close()
+    assert [call.session_id for call in tracing.calls] == ["anna"]
+
+
+def test_an_answer_that_ended_in_an_error_has_failed() -> None:
+    """`error` among the finish reasons is a failure, whatever the span's status."""
+    tracing = Tracing()
+    with tracing.tracer().start_as_current_span("chat", attributes=llm_attributes()) as span:
+        span.set_attribute(semconv.FINISH_REASONS, ("error",))
+    tracing.close()
+    assert [call.status for call in tracing.calls] == ["fail"]
