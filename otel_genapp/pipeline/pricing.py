@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from contextlib import suppress
 from importlib import metadata
-from importlib.util import cache_from_source, find_spec
-from pathlib import Path
 
 from otel_genapp.pipeline.price_file import PriceFile
 from otel_genapp.pipeline.price_library import DISTRIBUTION, Day, PriceLibrary
@@ -42,13 +40,13 @@ class Prices:
         self._unlike: dict[str, None] = {}
 
     def prepare(self) -> None:
-        """Load the library at start-up if it has no bytecode: compiling it later would hold up the host."""
+        """Load the library now, on the thread that starts telemetry: a quarter of a second, where it is installed.
+
+        It imports httpx2. Done by a thread of ours later, that could meet the application's own
+        imports, or a fork, whose child would wait for the import for ever.
+        """
         with _guarded:
-            spec = find_spec("genai_prices")
-            if spec is None or spec.origin is None:
-                return
-            if not Path(cache_from_source(str(Path(spec.origin).with_name("data.py")))).exists():
-                self._opened()
+            self._opened()
 
     def priced(self, record: Record) -> Record:
         """The record with `cost_nano_usd` and `price_version`, or as it is where there is no price."""

@@ -15,7 +15,7 @@ from rich.tree import Tree
 from otel_genapp import semconv
 
 _TRACES_KEPT = 100
-_TELLING_SPANS = range(6, 11)
+_TELLING_SPANS = range(5, 11)
 """With so many spans a trace shows the model, a tool and the service behind it, and fits the screen."""
 
 
