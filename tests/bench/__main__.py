@@ -19,7 +19,7 @@ from tests.bench.llm_traffic import CHUNKS
 
 HTTP_ARMS = {"full": OURS, "unsampled": OURS, "stock": "stock", "pfi": "pfi"}
 LLM_PEERS = ("otel", "openllmetry", "openinference", "openlit", "logfire", "langfuse")
-LLM_COUNTS = {"call": 80, "stream": 30, "whole": 15}
+LLM_COUNTS = {"call": 30, "stream": 12, "whole": 6}
 
 
 def llm(title: str, *works: str, figures: tuple[Figure, ...]) -> Comparison:
@@ -35,6 +35,7 @@ def llm(title: str, *works: str, figures: tuple[Figure, ...]) -> Comparison:
         counts={f"{it}.{work}": LLM_COUNTS[work] for work in works for it in ("bare", "ours", *LLM_PEERS)},
         bare={arm: f"bare.{arm.partition('.')[2]}" for arm in arms},
         figures=figures,
+        turns=3,
     )
 
 

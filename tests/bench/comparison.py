@@ -46,6 +46,7 @@ class Comparison:
         arms: arm -> its environment.
         bare: arm -> the arm beside it, in the same environment.
         counts: arm -> how often it works in one measurement.
+        turns: how often an arm and its bare one are compared in a round, whose value is the median.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Comparison:
     counts: Mapping[str, int]
     figures: Sequence[Figure]
     bare: Mapping[str, str] = field(default_factory=dict)
+    turns: int = 1
 
     def measure(self, generations: int, rounds: int, *, folder: Path) -> list[Round]:
         """One round after the other."""
@@ -78,12 +80,9 @@ class Comparison:
                 measured[arm] = worker.measure(count)
                 continue
             beside = workers[self.bare[arm], environment]
-            # Bare, arm, arm, bare: a drift of the machine's speed meets both alike.
-            first = beside.measure(count)
-            with_telemetry = [worker.measure(count) for _ in range(2)]
-            without = statistics.mean((first, beside.measure(count)))
-            measured[arm] = statistics.mean(with_telemetry) - without
-            measured[f"bare/{arm}"] = without
+            turns = [_turn(worker, beside, count) for _ in range(self.turns)]
+            measured[arm] = statistics.median(added for added, _without in turns)
+            measured[f"bare/{arm}"] = statistics.median(without for _added, without in turns)
         return measured
 
 
@@ -117,6 +116,15 @@ class Worker:
         if not answer:
             raise RuntimeError(f"the arm {self.arm} ended")
         return float(answer)
+
+
+def _turn(worker: Worker, beside: Worker, count: int) -> tuple[float, float]:
+    """(what the worker adds, what the one beside it costs alone)."""
+    # Bare, arm, arm, bare: a drift of the machine's speed meets both alike.
+    first = beside.measure(count)
+    with_telemetry = [worker.measure(count) for _ in range(2)]
+    without = statistics.mean((first, beside.measure(count)))
+    return statistics.mean(with_telemetry) - without, without
 
 
 @contextmanager

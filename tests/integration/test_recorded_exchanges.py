@@ -63,7 +63,11 @@ def said(call: LLMCall) -> dict[str, Any]:
 
 def explained(field: str, ours: Any, exchange: dict[str, Any]) -> bool:
     """Whether a difference is one of those where the body bears us out."""
-    theirs, kind, body = exchange["expected"][field], exchange["kind"], base64.b64decode(exchange["response_body"])
+    theirs, kind, body = (
+        exchange["expected"][field],
+        exchange["kind"],
+        base64.b64decode(exchange["response_body"]),
+    )
     if field == "provider":
         return str(theirs).startswith("other:")  # an unknown host that speaks OpenAI's protocol
     if field == "request_model":
@@ -74,7 +78,7 @@ def explained(field: str, ours: Any, exchange: dict[str, Any]) -> bool:
         inside = b"".join(base64.b64decode(one) for one in re.findall(rb'"bytes":"([^"]+)"', body))
         return bool(ours) and kind == "bedrock_invoke" and b"toolUse" in body + inside
     if field == "cached":  # cached tokens that are no part of the tokens billed
-        return kind.startswith("cohere") and theirs > (exchange["expected"]["input_tokens"] or 0)
+        return bool(kind.startswith("cohere") and theirs > (exchange["expected"]["input_tokens"] or 0))
     if field == "response_id":  # the body has one
         return theirs is None and str(ours).encode() in body
     if field == "finish_reasons":

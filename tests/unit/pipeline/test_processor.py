@@ -369,9 +369,9 @@ def test_a_call_is_of_the_session_its_agent_names() -> None:
     """A framework's agent span says the conversation, the calls below it do not repeat it."""
     tracing = Tracing()
     agent = {semconv.OPERATION: "invoke_agent", semconv.CONVERSATION_ID: "anna"}
-    with tracing.tracer().start_as_current_span("invoke_agent", attributes=agent):
-        with tracing.tracer().start_as_current_span("chat", attributes=llm_attributes()) as span:
-            span.set_attributes(tokens(5, 2))
+    start = tracing.tracer().start_as_current_span
+    with start("invoke_agent", attributes=agent), start("chat", attributes=llm_attributes()) as span:
+        span.set_attributes(tokens(5, 2))
     tracing.close()
     assert [call.session_id for call in tracing.calls] == ["anna"]
 
