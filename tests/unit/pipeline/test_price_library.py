@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import py_compile
 import random
 import sys
+import threading
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from pathlib import Path
 
 import genai_prices
 import pytest
 from genai_prices.data import providers as tables
+from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice, Provider
 
+from otel_genapp import llm_call
 from otel_genapp.pipeline.price_library import PROVIDERS, PriceLibrary
 from otel_genapp.pipeline.pricing import Prices
 from otel_genapp.records import Record, Usage
+from otel_genapp.testing import capture_telemetry
 from tests.builders import call
 
 
@@ -128,24 +130,26 @@ def test_a_fork_while_the_library_loads(monkeypatch: pytest.MonkeyPatch) -> None
     assert inside == [asked]
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_what_is_slow_to_load_is_loaded_at_start(
-    compiled: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Tables without bytecode are compiled while telemetry starts; others wait for the first call."""
-    package = tmp_path / "genai_prices"
-    package.mkdir()
-    (package / "__init__.py").write_text("__version__ = '9.9'\n")
-    (package / "data.py").write_text("providers = []\n")
-    if compiled:
-        py_compile.compile(str(package / "data.py"))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "genai_prices"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    prices = Prices()
-    prices.prepare()
-    assert ("genai_prices" in sys.modules) is not compiled
-    prices.priced(call(model="gpt-4o"))
-    assert prices.tables() == ["genai-prices 9.9"]
-    for name in ("genai_prices", "genai_prices.data"):
-        monkeypatch.delitem(sys.modules, name)
+def test_the_library_is_loaded_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is imported by the thread that starts telemetry, once, and not by one that could meet others' imports."""
+    loaded: list[str] = []
+
+    def counted() -> None:
+        loaded.append(threading.current_thread().name)
+
+    monkeypatch.setattr(PriceLibrary, "open", counted)
+    with capture_telemetry() as got:
+        assert loaded == [threading.current_thread().name]
+        with llm_call("gpt-4o", provider="openai"):
+            pass
+        assert got.telemetry.totals()["unpriced_requests"] == 1
+        assert got.telemetry.status()["prices"] == []
+    assert len(loaded) == 1
+
+
+def test_a_model_priced_by_its_output_only() -> None:
+    """Where the table has no price for the input, the call has none."""
+    unusual = ModelInfo(id="odd", match=ClauseEquals(equals="odd"), prices=ModelPrice(output_mtok=Decimal(1)))
+    table = Provider(id="openai", name="OpenAI", api_pattern="x", models=[unusual])
+    library = PriceLibrary([table], "1")
+    assert library.day("openai", "odd", response_model=None, tier="", day=20_000) == ((0, None),)
