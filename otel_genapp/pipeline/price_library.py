@@ -114,7 +114,11 @@ class PriceLibrary:
         table = self._by_id.get(PROVIDERS.get(provider, ""))
         if table is None:
             return None
-        named = (response_model, model) if provider in _DEPLOYMENTS else (model, response_model)
+        # The model that answered is the one billed: the one asked for may stand for several.
+        named: tuple[str | None, ...] = (response_model, model)
+        if provider in _DEPLOYMENTS and response_model is not None:
+            named = (response_model,)
+        borrowed = None
         for name in named:
             if name is None or (table.id == "aws" and any(part in name for part in _OWN_CAPACITY)):
                 continue
@@ -122,9 +126,10 @@ class PriceLibrary:
                 name = name.removeprefix("models/")  # noqa: PLW2901 - the same model, as its API lists it
             # The library's own look-up keeps every name it was ever asked for.
             info = table.find_model(name, all_providers=self._providers)
-            if info is not None:
-                return info, any(info is own for own in table.models)
-        return None
+            if info is not None and any(info is own for own in table.models):
+                return info, True
+            borrowed = borrowed or (None if info is None else (info, False))
+        return borrowed
 
     def _rates(self, info: Any, moment: datetime, *, tier: str, is_own: bool) -> Rates | None:
         context = None

@@ -279,3 +279,12 @@ def test_pricing_is_cheap(prices: Prices) -> None:
                 prices.priced(record)
         best_us = min(best_us, (time.process_time() - began_s) / 2000 * 1e6)
     assert best_us < 20
+
+
+def test_the_model_that_answered_is_billed() -> None:
+    """An alias that stands for a dearer dated model costs what that one does."""
+    alias = Prices().priced(call(model="gpt-4o", response_model="gpt-4o-2024-05-13", usage=Usage(1000, 100)))
+    dated = Prices().priced(call(model="gpt-4o-2024-05-13", usage=Usage(1000, 100)))
+    plain = Prices().priced(call(model="gpt-4o", usage=Usage(1000, 100)))
+    assert alias.cost_nano_usd == dated.cost_nano_usd == 6_500_000
+    assert plain.cost_nano_usd == 3_500_000
