@@ -47,7 +47,8 @@ class Call:
     """Tokens counted for it, once it is written."""
     span_of_s: tuple[float, float] = (0.0, 0.0)
     """When it began and ended."""
-    has_twin: bool = False
+    twin_scopes: tuple[str, ...] = ()
+    """Instrumentations whose spans of the same answer have joined it."""
 
 
 class Node:
@@ -234,9 +235,10 @@ class Tree:
 
     def _write_twin(self, node: Node, twin: Call, *, added: tuple[int, ...]) -> Contribution:
         """What the second span of a counted call says beyond the first."""
-        twin.has_twin = True
+        twin.twin_scopes = (*twin.twin_scopes, node.scope)
         node.call = twin
         more = tuple(max(new - told, 0) for new, told in zip(added, twin.told, strict=True))
+        twin.told = tuple(told + new for told, new in zip(twin.told, more, strict=True))
         return self._amend(twin, more)
 
     def _remember(self, call: Call, node: Node, *, facts: Facts) -> None:
@@ -334,7 +336,8 @@ class Tree:
 
 def _may_be_twins(call: Call, node: Node) -> bool:
     began_s = call.span_of_s[0]
-    return not call.has_twin and call.scope != node.scope and began_s <= (node.ended_s or began_s)
+    is_new = node.scope != call.scope and node.scope not in call.twin_scopes
+    return is_new and began_s <= (node.ended_s or began_s)
 
 
 def _same_tokens(call: Call, facts: Facts) -> bool:

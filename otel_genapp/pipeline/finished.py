@@ -95,11 +95,8 @@ def _session_above(node: Node) -> str | None:
 def _status(span: ReadableSpan, facts: Facts) -> tuple[str, str | None]:
     if facts.status in {semconv.SUCCESS, semconv.FAIL, semconv.CANCELLED}:
         return facts.status, facts.error_type
-    failed = (
-        facts.error_type is not None
-        or span.status.status_code is StatusCode.ERROR
-        or "error" in facts.finish_reasons
-    )
+    # `error` among the finish reasons alone is none: some write it for a reason they do not know.
+    failed = facts.error_type is not None or span.status.status_code is StatusCode.ERROR
     if not failed:
         return semconv.SUCCESS, None
     error_type = facts.error_type or _raised(span) or "unknown"

@@ -237,6 +237,24 @@ def test_a_callbacks_span_of_another_thread_is_known(
     assert counts(got) == (1, 0, 7, 3)
 
 
+def test_three_spans_of_one_answer_are_one_call(server: FakeLLMServer, got: Captured) -> None:
+    """The wire's, and two instrumentations' that know nothing of each other, in traces of their own."""
+    server.script(Answer(input_tokens=7, output_tokens=3))
+    outside = context.Context()
+    begun_ns = time.time_ns()
+    with sdk(server) as client:
+        answer = ask(client)
+    for scope, model_key in (
+        ("opentelemetry.instrumentation.openai.v1", semconv.RESPONSE_ID),
+        (FOREIGN, "x"),
+    ):
+        attributes = {semconv.OPERATION: "chat", semconv.REQUEST_MODEL: "gpt-5", "session.id": "anna"}
+        attributes |= {semconv.INPUT_TOKENS: 7, semconv.OUTPUT_TOKENS: 3, model_key: answer.id}
+        tracer = trace.get_tracer(scope)
+        tracer.start_span("late", context=outside, start_time=begun_ns, attributes=attributes).end()
+    assert counts(got) == (1, 0, 7, 3)
+
+
 def test_two_calls_with_equal_tokens_stay_two(server: FakeLLMServer, got: Captured) -> None:
     """What looks alike is no twin unless it was open at the same time."""
     server.script(Answer(input_tokens=7, output_tokens=3))

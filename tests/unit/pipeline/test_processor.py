@@ -376,10 +376,10 @@ def test_a_call_is_of_the_session_its_agent_names() -> None:
     assert [call.session_id for call in tracing.calls] == ["anna"]
 
 
-def test_an_answer_that_ended_in_an_error_has_failed() -> None:
-    """`error` among the finish reasons is a failure, whatever the span's status."""
+def test_a_reason_nobody_knows_is_no_failure() -> None:
+    """util-genai writes `error` where it does not know why a choice ended: the status decides."""
     tracing = Tracing()
     with tracing.tracer().start_as_current_span("chat", attributes=llm_attributes()) as span:
         span.set_attribute(semconv.FINISH_REASONS, ("error",))
     tracing.close()
-    assert [call.status for call in tracing.calls] == ["fail"]
+    assert [call.status for call in tracing.calls] == ["success"]
