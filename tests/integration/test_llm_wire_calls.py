@@ -248,7 +248,8 @@ def test_three_spans_of_one_answer_are_one_call(server: FakeLLMServer, got: Capt
         ("opentelemetry.instrumentation.openai.v1", semconv.RESPONSE_ID),
         (FOREIGN, "x"),
     ):
-        attributes = {semconv.OPERATION: "chat", semconv.REQUEST_MODEL: "gpt-5", "session.id": "anna"}
+        attributes: dict[str, Any] = {semconv.OPERATION: "chat", semconv.REQUEST_MODEL: "gpt-5"}
+        attributes["session.id"] = "anna"
         attributes |= {semconv.INPUT_TOKENS: 7, semconv.OUTPUT_TOKENS: 3, model_key: answer.id}
         tracer = trace.get_tracer(scope)
         tracer.start_span("late", context=outside, start_time=begun_ns, attributes=attributes).end()

@@ -15,7 +15,7 @@ Ways = Mapping[str, Callable[[], Any]]
 
 MODEL = "gpt-5-mini"
 EMBEDDING_MODEL = "text-embedding-3-small"
-CLAUDE = "claude-sonnet-4-5"
+CLAUDE = "claude-fake"
 GEMINI = "gemini-3-flash"
 WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 CROWD = 6
