@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,9 @@ def test_close_cuts_what_is_under_way_and_start_comes_back(server: FakeLLMServer
     callers = [threading.Thread(target=call) for _ in range(2)]
     for caller in callers:
         caller.start()
+    deadline_s = time.monotonic() + 10
+    while server._requests_seen < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.005)
     with pytest.raises(TimeoutError, match="0 of 1 requests"):
         server.wait_for(1, timeout_s=0.1)
     address = server.base_url
