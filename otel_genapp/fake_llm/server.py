@@ -13,7 +13,7 @@ from typing import Self
 
 from otel_genapp.fake_llm import openai, wire
 from otel_genapp.fake_llm.addresses import Address, TokenCount, count, find, read_request
-from otel_genapp.fake_llm.answers import CONTROL_HEADER, Answer, ErrorStatus, Fault, answers_from_json
+from otel_genapp.fake_llm.answers import CONTROL_HEADER, Answer, Fault, answers_from_json
 from otel_genapp.fake_llm.delivery import Delivery
 from otel_genapp.fake_llm.requests import BadRequestError, LLMRequest
 from otel_genapp.fake_llm.responses import RESPONSES
@@ -211,7 +211,7 @@ class FakeLLMServer:
         if isinstance(decided, BaseException):
             message = f"respond raised {type(decided).__name__}: {decided}"
             return await delivery.reject(500, message, request=request)
-        if address.protocol is RESPONSES and not isinstance(decided.fault, ErrorStatus):
+        if address.protocol is RESPONSES and request.body.get("store") is not False:
             self._stored[delivery.response_id] = request, decided
             if len(self._stored) > _STORED_LIMIT:
                 self._stored.popitem(last=False)

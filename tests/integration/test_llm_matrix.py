@@ -6,6 +6,7 @@ calls with a TracerProvider of ours and with one that was there before, sampled 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -113,21 +114,29 @@ ROWS = (
 )
 
 
-def python_for(environment: str) -> Path:
-    """The interpreter of a row's environment, or the test is skipped; it fails when CI=true."""
+@functools.cache
+def python_or_why_not(environment: str) -> Path | str:
+    """The interpreter of a row's environment, or what pip said; asked once, as that may take long."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    packages = (*project["dependencies"], *PEERS[environment])
     try:
         return python_of(
             environment,
-            packages=packages,
+            packages=(*project["dependencies"], *PEERS[environment]),
             constraints=ROOT / "constraints.txt",
             unconstrained=UNCONSTRAINED.get(environment, ()),
         )
     except EnvironmentMissingError as why:
+        return str(why)
+
+
+def python_for(environment: str) -> Path:
+    """The interpreter, or the test is skipped with the reason; it fails when CI=true."""
+    found = python_or_why_not(environment)
+    if isinstance(found, str):
         if os.environ.get("CI") == "true":
-            pytest.fail(str(why))
-        pytest.skip(str(why))
+            pytest.fail(found)
+        pytest.skip(found)
+    return found
 
 
 def answers_for(session: str) -> list[Answer | Fault]:

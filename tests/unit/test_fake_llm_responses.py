@@ -13,7 +13,6 @@ from otel_genapp.fake_llm import (
     Answer,
     Cut,
     ErrorInStream,
-    ErrorStatus,
     FakeLLMServer,
     MalformedJSON,
     NoUsage,
@@ -139,16 +138,15 @@ def test_error_in_a_response(server: FakeLLMServer, client: openai.OpenAI) -> No
 
 def test_stored_response_is_no_call(server: FakeLLMServer, client: openai.OpenAI) -> None:
     """A response asked for again has its usage once more, and the ledger stays as it was."""
-    server.script(SCRIPT, ErrorStatus(500))
-    made = ask(client)
-    with pytest.raises(openai.InternalServerError):
-        ask(client)
+    server.script(SCRIPT)
+    made, forgotten = ask(client), ask(client, store=False)
     again = client.responses.retrieve(made.id)
     counted = client.responses.input_tokens.count(model=MODEL, input="one two")
     assert (again.usage, again.output_text) == (made.usage, made.output_text)
     assert counted.input_tokens == 2 + 4
-    with pytest.raises(openai.NotFoundError):
-        client.responses.retrieve("resp_unknown")
+    for response_id in (forgotten.id, "resp_unknown"):
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(response_id)
     assert len(server.ledger) == 2
 
 
