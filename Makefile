@@ -11,7 +11,7 @@ export VENV
 help:
 	@echo "make demo         a chat app with a fake LLM behind it, live in the terminal"
 	@echo "make test         the tests            make check   ruff and mypy"
-	@echo "make bench        cost per request and scrape, next to the peers"
+	@echo "make bench        cost per request, LLM call and scrape, next to the peers"
 	@echo "make soak         the tests that take minutes to hours"
 	@echo "make constraints  resolve all dependencies anew and write constraints.txt"
 
