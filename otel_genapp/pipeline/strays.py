@@ -8,12 +8,9 @@ thread, and in an event loop by the task, that opened the span.
 
 from __future__ import annotations
 
-import asyncio
-from threading import get_ident
-
 from otel_genapp.pipeline.counting import Node, ancestors
+from otel_genapp.place import Place, place
 
-Place = tuple[int, int]
 _KEPT_HERE = 64
 
 
@@ -25,8 +22,8 @@ class Strays:
 
     def add(self, node: Node) -> None:
         """An instrumentation's span begins here."""
-        place = node.place = _here()
-        nodes = self._open.setdefault(place, [])
+        node.place = here = place()
+        nodes = self._open.setdefault(here, [])
         nodes.append(node)
         del nodes[:-_KEPT_HERE]
 
@@ -45,7 +42,7 @@ class Strays:
         """The innermost span open here that a call starting now, under `parent` by its context, is for."""
         if not self._open:
             return None
-        for node in reversed(self._open.get(_here(), ())):
+        for node in reversed(self._open.get(place(), ())):
             if node is parent:
                 return None
             is_free = node.span_class is None or (node.span_class == "llm" and not node.has_call)
@@ -58,11 +55,3 @@ class Strays:
     def reset(self) -> None:
         """Forget everything; for the child of a fork."""
         self._open = {}
-
-
-def _here() -> Place:
-    task = 0
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises
-        current = asyncio.current_task()
-        task = id(current) if current is not None else 0
-    return get_ident(), task

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from tests.contract.source import PACKAGE, Module, package_modules, part_of
 
 GROUND = (
-    "config", "context", "errors", "hub", "network", "quiet", "records", "secrets", "semconv",
+    "config", "context", "errors", "hub", "network", "place", "quiet", "records", "secrets", "semconv",
     "state_directory", "version",
 )  # fmt: skip
 LAYERS = (

@@ -8,16 +8,15 @@ attempt comes, or until the longest pause they make has passed.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from threading import get_ident
 from time import perf_counter
 
 from otel_genapp import semconv
 from otel_genapp.capture.llm_wire.call import WireCall
 from otel_genapp.hub import Hub
+from otel_genapp.place import place
 
 COUNT_HEADER = "x-stainless-retry-count"
 _FRAMES = 48
@@ -27,8 +26,6 @@ _PAUSE_S = 75.0
 _REDIRECT_S = 10.0
 _RETRIED = frozenset({"408", "409", "429"})
 _HELD_LIMIT = 10_000
-
-Place = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -43,15 +40,6 @@ class Held:
     def finish(self) -> None:
         """No further attempt came: the call failed when its last attempt did."""
         self.call.finish(semconv.FAIL, self.error_type, ended_s=self.ended_s)
-
-
-def place() -> Place:
-    """The thread and, in an event loop, the task that runs now: an SDK retries where it tried."""
-    task = 0
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises
-        current = asyncio.current_task()
-        task = id(current) if current is not None else 0
-    return get_ident(), task
 
 
 def will_retry(status: str, headers: Mapping[bytes, bytes]) -> bool:
