@@ -33,6 +33,8 @@ _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | _
 # Non-blocking, or a planted FIFO would hold us for ever.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | _NO_LINK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | _NO_LINK
+# Readable too: a file lock on some network file systems needs that.
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | _NO_LINK
 
 
 class _RefusedError(OSError):
@@ -112,6 +114,66 @@ class StateDirectory:
             self._failures[name] = self._said(name, error)
             return None
         return self.read_private(name)
+
+    def names(self, start: str) -> tuple[str, ...]:
+        """The names in it that begin with `start`, sorted; none where it cannot be looked into."""
+        if self.path is None:
+            return ()
+        try:
+            with self._opened(start) as directory:
+                # The handle may be for entering only, so what it stands for is opened to be listed.
+                fd = os.open(directory.at("."), os.O_RDONLY, dir_fd=directory.fd) if directory.fd else None
+                try:
+                    found = os.listdir(self.path if fd is None else fd)  # noqa: PTH208 - a path takes no descriptor
+                finally:
+                    if fd is not None:
+                        os.close(fd)
+        except OSError as error:
+            self._failures[start] = self._said(start, error)
+            return ()
+        self._failures.pop(start, None)
+        return tuple(sorted(name for name in found if name.startswith(start)))
+
+    def open_to_append(self, name: str) -> int | None:
+        """A descriptor to append to (and read) the file `name`, new or not, of any size; None if refused.
+
+        The caller closes it. It is not inherited by programs this process starts.
+        """
+        return self._descriptor(name, _APPEND)
+
+    def open_to_read(self, name: str) -> int | None:
+        """A descriptor to read the file `name`, of any size; None if there is none, or it is refused."""
+        return self._descriptor(name, _READ)
+
+    def remove(self, name: str) -> bool:
+        """Remove the file `name`; True if it is gone, whoever removed it."""
+        try:
+            with self._opened(name) as directory:
+                os.unlink(directory.at(name), dir_fd=directory.fd)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._failures[name] = self._said(name, error)
+            return False
+        self._failures.pop(name, None)
+        return True
+
+    def _descriptor(self, name: str, flags: int) -> int | None:
+        try:
+            with self._opened(name) as directory:
+                fd = os.open(directory.at(name), flags, 0o600, dir_fd=directory.fd)
+                try:
+                    _require_private_file(directory.path / name, os.fstat(fd), limit_bytes=None)
+                except BaseException:
+                    os.close(fd)
+                    raise
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._failures[name] = self._said(name, error)
+            return None
+        self._failures.pop(name, None)
+        return fd
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[_Handle]:
@@ -244,11 +306,13 @@ def _require_private_folder(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _require_private_file(path: Path, status: os.stat_result) -> None:
+def _require_private_file(
+    path: Path, status: os.stat_result, *, limit_bytes: int | None = MAX_FILE_BYTES
+) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _RefusedError(f"{path} is not a regular file; remove it")
-    if status.st_size > MAX_FILE_BYTES:
-        raise _RefusedError(f"{path} has {status.st_size} bytes, more than {MAX_FILE_BYTES}; remove it")
+    if limit_bytes is not None and status.st_size > limit_bytes:
+        raise _RefusedError(f"{path} has {status.st_size} bytes, more than {limit_bytes}; remove it")
     if not _HAS_HANDLES:
         return
     if status.st_uid != os.geteuid():
