@@ -61,8 +61,32 @@ class Families(Protocol):
     def telemetry_dropped(self) -> Family: ...
 
 
+class CallOutcome(Protocol):
+    """What its maker knows of a finished LLM call; see `capture.llm_span.LLMOutcome`."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    response_model: str | None
+    response_id: str | None
+    finish_reasons: tuple[str, ...]
+    tool_names: list[str]
+    first_token_s: float | None
+    cost_usd: float | None
+    service_tier: str | None
+    cache_write_1h_tokens: int | None
+    audio_input_tokens: int | None
+    audio_output_tokens: int | None
+    attempts: list[str]
+
+
 class Calls(Protocol):
     """The LLM calls under way, as the counting knows them."""
+
+    def tell(self, span_id: int, outcome: CallOutcome, *, status: str | None, error_type: str | None) -> None:
+        """Say what the span that is about to end would say by its attributes; `status` None: success."""
 
     def holder_of(self, context: Context) -> int:
         """The id of the open LLM span that a call made in `context` belongs to; 0 for none."""

@@ -153,6 +153,9 @@ class NoCalls:
     def holder_of(self, context: Context) -> int:
         return 0
 
+    def tell(self, span_id: int, outcome: Any, *, status: str | None, error_type: str | None) -> None:
+        pass
+
     def nest(self, span_id: int, attributes: Mapping[str, Any]) -> None:
         self.nested.append((span_id, dict(attributes)))
 

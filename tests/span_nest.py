@@ -6,8 +6,9 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
-from otel_genapp.pipeline.counting import Contribution, Node, Tree
+from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.dialects import Facts, SpanClass
+from otel_genapp.pipeline.nodes import Contribution, Node
 from otel_genapp.records import Usage
 
 NOTHING = Facts(provider=None, model=None, operation=None, usage=Usage())

@@ -15,6 +15,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from otel_genapp import semconv
+from otel_genapp.hub import Calls
+from otel_genapp.sdk_attributes import add_attributes
 
 _ATTRIBUTES = (
     (semconv.INPUT_TOKENS, "input_tokens"),
@@ -117,21 +119,38 @@ class LLMSpan:
             self.outcome.first_token_s = time.perf_counter() - self._started_s
 
     def finish(
-        self, status: str = semconv.SUCCESS, error_type: str | None = None, *, ended_s: float | None = None
+        self,
+        status: str = semconv.SUCCESS,
+        error_type: str | None = None,
+        *,
+        ended_s: float | None = None,
+        tell: Calls | None = None,
     ) -> bool:
         """End the span with `success`, `fail` or `cancelled`; False when it had ended before.
 
-        `ended_s` is when the call ended by `time.perf_counter`, if that is not now.
+        `ended_s` is when the call ended by `time.perf_counter`, if that is not now. `tell` are the
+        calls to be told at once what else would be read from the span; only for one that nobody
+        but its maker can have put attributes on.
         """
         if self._finished:
             return False
         self._finished = True
         attributes = self.outcome.attributes()
         if status != semconv.SUCCESS:
+            error_type = error_type or "unknown"
             attributes[semconv.LLM_STATUS] = status
-            attributes[semconv.ERROR_TYPE] = error_type or "unknown"
+            attributes[semconv.ERROR_TYPE] = error_type
             self.span.set_status(StatusCode.ERROR)
-        self.span.set_attributes(attributes)
+        if tell is None:
+            self.span.set_attributes(attributes)
+        elif self.span.is_recording():
+            add_attributes(self.span, attributes)
+            tell.tell(
+                self.span.get_span_context().span_id,
+                self.outcome,
+                status=None if status == semconv.SUCCESS else status,
+                error_type=error_type,
+            )
         seconds = (time.perf_counter() if ended_s is None else ended_s) - self._started_s
         # By the monotonic clock: the wall clock may be set while a call runs.
         self.span.end(self._started_ns + int(max(seconds, 0.0) * 1e9))

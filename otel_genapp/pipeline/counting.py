@@ -13,10 +13,20 @@ import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import fields
 
 from otel_genapp.pipeline.dialects import Facts, SpanClass
+from otel_genapp.pipeline.nodes import (
+    FIELDS,
+    NO_TOKENS,
+    NOTHING_HELD,
+    Call,
+    Contribution,
+    Node,
+    ancestors,
+    llm_above,
+    tokens_of,
+)
 from otel_genapp.records import Usage
 
 NODE_LIMIT = 50_000
@@ -25,78 +35,6 @@ ANSWERS_KEPT = 10_000
 """Calls whose answer's id is remembered, to know a second span of the same answer."""
 RECENT_KEPT = 64
 """Calls of one session and model among which the second span of an answer without an id is looked for."""
-
-_FIELDS = ("input", "output", "cache_read", "cache_write", "reasoning")
-_NO_TOKENS = (0, 0, 0, 0, 0)
-
-
-@dataclass(slots=True)
-class Call:
-    """One logical LLM call: the outermost LLM span of a nest and what the spans below it said."""
-
-    call_id: str
-    scope: str = ""
-    """The instrumentation that made its outermost span."""
-    written: bool = False
-    next_seq: int = 1
-    held: list[int | None] = field(default_factory=lambda: [None] * len(_FIELDS))
-    """Tokens of nested spans that ended before the outermost one."""
-    inner: Facts | None = None
-    """What the nested spans say together, to fill what the outermost one does not."""
-    told: tuple[int, ...] = _NO_TOKENS
-    """Tokens counted for it, once it is written."""
-    span_of_s: tuple[float, float] = (0.0, 0.0)
-    """When it began and ended."""
-    twin_scopes: tuple[str, ...] = ()
-    """Instrumentations whose spans of the same answer have joined it."""
-
-
-class Node:
-    """One recorded span in a tree that holds LLM or agent spans."""
-
-    __slots__ = (
-        "began_s", "below", "call", "counted_below", "credit", "ended_s", "filled", "has_call", "ids", "parent", "place", "scope",
-        "span", "span_class", "span_id", "start_attributes", "started_s", "started_wall_ns",
-    )  # fmt: skip
-
-    def __init__(
-        self, span_id: int, parent: Node | None, *, span_class: SpanClass | None, scope: str = ""
-    ) -> None:
-        self.span_id = span_id
-        self.scope = scope
-        self.place: tuple[int, int] | None = None
-        self.has_call = False
-        self.span: Any = None
-        """The span itself, while it is open and may be given what calls inside it said."""
-        self.filled: dict[str, Any] = {}
-        """What it was given."""
-        self.ids: tuple[str | None, str | None] = (None, None)
-        """Session and user, for what is said of the span after its end."""
-        self.parent = parent
-        self.span_class = span_class
-        self.call: Call | None = None
-        self.counted_below: Call | None = None
-        self.below = list(_NO_TOKENS)
-        self.credit = list(_NO_TOKENS)
-        self.started_s = self.began_s = time.perf_counter()
-        self.started_wall_ns = time.time_ns()
-        self.ended_s: float | None = None
-        self.start_attributes: dict[str, object] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What a finished span adds: `usage` to the totals, and whether it is a request by itself."""
-
-    usage: Usage
-    is_request: bool
-    call: Call | None
-    seq: int
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether any token is added."""
-        return any(tokens for _, tokens in self.usage.by_type())
 
 
 class Tree:
@@ -152,7 +90,7 @@ class Tree:
 
     def is_outermost(self, node: Node) -> bool:
         """Whether no LLM span is above this LLM span."""
-        return node.span_class == "llm" and _llm_above(node) is None
+        return node.span_class == "llm" and llm_above(node) is None
 
     def end(self, node: Node, *, span_class: SpanClass | None, facts: Facts, new_id: str) -> Contribution:
         """What the finished span contributes; its class may have become clear only now."""
@@ -162,10 +100,10 @@ class Tree:
             # What started as an LLM call stays one: the calls nested in it are held for it.
             node.span_class = "llm" if node.call is not None else span_class
             self._settle_class(node, new_id)
-            reported = tuple(getattr(facts.usage, name) for name in _FIELDS)
-            added = self._settle_tokens(node, reported)
+            reported = tokens_of(facts.usage)
+            added = self.__settle_tokens(node, reported)
             if node.call is None:  # an agent's own residual
-                usage = Usage(**dict(zip(_FIELDS, (v or None for v in added), strict=True)))
+                usage = Usage(**dict(zip(FIELDS, (v or None for v in added), strict=True)))
                 return Contribution(usage, is_request=False, call=None, seq=1)
             call, added = self._join_counted(node, node.call, added=added)
             if self.is_outermost(node) and not call.written:
@@ -175,6 +113,9 @@ class Tree:
                 for above in ancestors(node):
                     above.counted_below = call
                 self._remember(call, node, facts=facts)
+                if call.held is NOTHING_HELD and node.parent is None and node.below is NO_TOKENS:
+                    call.written, call.told = True, added
+                    return Contribution(facts.usage, is_request=True, call=call, seq=0)
                 return self._write(call, added, reported=reported)
             return self._hold_or_amend(call, added, reported=reported, facts=facts)
 
@@ -193,8 +134,8 @@ class Tree:
             inner = Node(0, node, span_class="llm", scope=node.scope)
             inner.ended_s = time.perf_counter()
             self._settle_class(inner, "")
-            reported = tuple(getattr(facts.usage, name) for name in _FIELDS)
-            added = self._settle_tokens(inner, reported)
+            reported = tokens_of(facts.usage)
+            added = self.__settle_tokens(inner, reported)
             if inner.call is None:
                 return Contribution(Usage(), is_request=False, call=None, seq=0)
             return self._hold_or_amend(inner.call, added, reported=reported, facts=facts)
@@ -250,8 +191,12 @@ class Tree:
             if len(self._answers) > ANSWERS_KEPT:
                 self._answers.popitem(last=False)
         key = (facts.session_id, facts.model)
-        self._recent.setdefault(key, deque(maxlen=RECENT_KEPT)).append(call)
-        self._recent.move_to_end(key)
+        recent = self._recent.get(key)
+        if recent is None:
+            recent = self._recent[key] = deque(maxlen=RECENT_KEPT)
+        else:
+            self._recent.move_to_end(key)
+        recent.append(call)
         if len(self._recent) > ANSWERS_KEPT:
             self._recent.popitem(last=False)
 
@@ -260,13 +205,13 @@ class Tree:
         seq = call.next_seq
         if any(added):
             call.next_seq += 1
-        usage = Usage(**dict(zip(_FIELDS, (v or None for v in added), strict=True)))
+        usage = Usage(**dict(zip(FIELDS, (v or None for v in added), strict=True)))
         return Contribution(usage, is_request=False, call=call, seq=seq)
 
     @staticmethod
     def _join_counted(node: Node, own: Call, *, added: tuple[int, ...]) -> tuple[Call, tuple[int, ...]]:
         """The call `node` belongs to: one counted already where a span above or `node` was named late."""
-        above = _llm_above(node)
+        above = llm_above(node)
         counted = node.counted_below if above is None else above.call
         if counted is None or counted is own:
             return own, added
@@ -276,9 +221,9 @@ class Tree:
     def _write(self, call: Call, added: tuple[int, ...], *, reported: tuple[int | None, ...]) -> Contribution:
         call.written = True
         totals: dict[str, int | None] = {}
-        for name, own, new, held in zip(_FIELDS, reported, added, call.held, strict=True):
+        for name, own, new, held in zip(FIELDS, reported, added, call.held, strict=True):
             totals[name] = None if own is None and held is None else new + (held or 0)
-        call.told = tuple(totals[name] or 0 for name in _FIELDS)
+        call.told = tuple(totals[name] or 0 for name in FIELDS)
         return Contribution(Usage(**totals), is_request=True, call=call, seq=0)
 
     def _hold_or_amend(
@@ -286,41 +231,49 @@ class Tree:
     ) -> Contribution:
         if call.written:  # a late child
             return self._amend(call, added)
-        for position, (own, new) in enumerate(zip(reported, added, strict=True)):
-            if own is not None:
-                call.held[position] = (call.held[position] or 0) + new
+        call.held = tuple(
+            before if own is None else (before or 0) + new
+            for before, own, new in zip(call.held, reported, added, strict=True)
+        )
         call.inner = facts if call.inner is None else _joined(call.inner, facts)
         return Contribution(Usage(), is_request=False, call=call, seq=0)
 
     def _settle_class(self, node: Node, new_id: str) -> None:
         if node.span_class != "llm" or node.call is not None:
             return
-        above = _llm_above(node)
+        above = llm_above(node)
         node.call = above.call if above is not None else Call(new_id)
 
-    def _settle_tokens(self, node: Node, reported: tuple[int | None, ...]) -> tuple[int, ...]:
+    def __settle_tokens(self, node: Node, reported: tuple[int | None, ...]) -> tuple[int, ...]:
         if node.parent is None:
+            if node.below is NO_TOKENS and node.credit is NO_TOKENS:
+                node.credit = whole = tuple([told or 0 for told in reported])
+                return whole
             whole = tuple(
                 max((told or 0) - below, 0) for told, below in zip(reported, node.below, strict=True)
             )
-            node.credit = [credit + more for credit, more in zip(node.credit, whole, strict=True)]
+            node.credit = tuple(credit + more for credit, more in zip(node.credit, whole, strict=True))
             return whole
         chain = ancestors(node)
+        credit = [list(each.credit) for each in (node, *chain)]
+        below = [list(each.below) for each in (node, *chain)]
         added = []
         for position, own in enumerate(reported):
             value = max((own or 0) - node.below[position], 0)
-            for depth, ancestor in enumerate(chain):
-                taken = min(ancestor.credit[position], value)
+            for depth in range(1, len(credit)):
+                taken = min(credit[depth][position], value)
                 if taken:
-                    ancestor.credit[position] -= taken
+                    credit[depth][position] -= taken
                     value -= taken
-                    node.credit[position] += taken
-                    for between in chain[:depth]:
-                        between.below[position] += taken
-            node.credit[position] += value
-            for ancestor in chain:
-                ancestor.below[position] += value
+                    credit[0][position] += taken
+                    for between in below[1:depth]:
+                        between[position] += taken
+            credit[0][position] += value
+            for above in below[1:]:
+                above[position] += value
             added.append(value)
+        for each, own_credit, own_below in zip((node, *chain), credit, below, strict=True):
+            each.credit, each.below = tuple(own_credit), tuple(own_below)
         return tuple(added)
 
     def _make_room(self) -> None:
@@ -360,22 +313,3 @@ def _joined(earlier: Facts, later: Facts) -> Facts:
     said["tool_calls"] = earlier.tool_calls + later.tool_calls
     said["tool_names"] = earlier.tool_names + later.tool_names
     return Facts(**said)
-
-
-def ancestors(node: Node) -> list[Node]:
-    """The spans above, nearest first."""
-    chain = []
-    above = node.parent
-    while above is not None:
-        chain.append(above)
-        above = above.parent
-    return chain
-
-
-def _llm_above(node: Node) -> Node | None:
-    above = node.parent
-    while above is not None:
-        if above.span_class == "llm":
-            return above
-        above = above.parent
-    return None

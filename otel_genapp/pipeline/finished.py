@@ -11,8 +11,8 @@ from opentelemetry.trace import StatusCode
 
 from otel_genapp import semconv
 from otel_genapp.pipeline import dialects
-from otel_genapp.pipeline.counting import Call, Contribution, Node, ancestors
 from otel_genapp.pipeline.dialects import Facts
+from otel_genapp.pipeline.nodes import Call, Contribution, Node, ancestors
 from otel_genapp.records import LLMAmendment, LLMCall
 from otel_genapp.secrets import looks_secret, without_secrets
 

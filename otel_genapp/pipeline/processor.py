@@ -10,6 +10,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import trace
@@ -18,15 +19,19 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from otel_genapp import semconv
+from otel_genapp.hub import CallOutcome
 from otel_genapp.pipeline import dialects
-from otel_genapp.pipeline.counting import Node, Tree
+from otel_genapp.pipeline.counting import Tree
+from otel_genapp.pipeline.dialects import Facts
 from otel_genapp.pipeline.events import EventBus, LLMRequestStarted
 from otel_genapp.pipeline.finished import amendment, call_record, clean, given_ns
 from otel_genapp.pipeline.identity import add_ids
+from otel_genapp.pipeline.nodes import Node
 from otel_genapp.pipeline.redact import url_overrides
 from otel_genapp.pipeline.strays import Strays
 from otel_genapp.quiet import quiet
 from otel_genapp.records import LLMAmendment, Record
+from otel_genapp.sdk_attributes import attributes_of
 
 _guarded = quiet("pipeline")
 
@@ -73,6 +78,15 @@ class GenappSpanProcessor(SpanProcessor):
         span_id = trace.get_current_span(context).get_span_context().span_id
         node = self._tree.holder_of(span_id) if span_id else None
         return node.span_id if node is not None else 0
+
+    def tell(self, span_id: int, outcome: CallOutcome, *, status: str | None, error_type: str | None) -> None:
+        """Take the word of a span's maker for what the span would be read for at its end."""
+        with _guarded:
+            node = self._tree.get(span_id)
+            if node is not None:
+                node.told = dialects.told(
+                    outcome, node.start_attributes, status=status, error_type=error_type
+                )
 
     def nest(self, span_id: int, attributes: Mapping[str, Any]) -> None:
         """Count what became known of a call inside that span, as far as the span does not say it."""
@@ -148,7 +162,7 @@ class GenappSpanProcessor(SpanProcessor):
         if scope != semconv.SCOPE and self._names_kind_late(span):
             self._strays.add(node)
         # The SDK drops the oldest attributes at its limit: those that say what the span is.
-        node.start_attributes = _plain(span, attributes)
+        node.start_attributes = attributes_of(span)
         if scope != semconv.SCOPE:
             # Some make their span when the answer is here, with the time it began.
             early_ns = node.started_wall_ns - (given_ns(span.start_time) or node.started_wall_ns)
@@ -173,21 +187,14 @@ class GenappSpanProcessor(SpanProcessor):
             node = self._tree.start(
                 span_context.span_id, parent_id=parent_id, span_class=None, new_id=self._new_id()
             )
-        self._strays.remove(node)
-        merged = _plain(span, span.attributes or {})
-        if span.dropped_attributes:
-            merged = {**node.start_attributes, **merged}
-        node.start_attributes, node.span = {}, None
-        for key, value in node.filled.items():
-            if merged.get(key) == value:
-                del merged[key]  # counted where it comes from, not once more as this span's own word
-        # What started as a call stays one.
-        span_class = "llm" if node.call is not None else dialects.classify(merged)
-        facts = dialects.read(merged)
-        for _ in range(facts.invalid_numbers):
-            self._count_drop("usage", "invalid_value")
-        if span_class is None and node.call is None:
-            facts = _NOTHING
+        if node.place is not None:
+            self._strays.remove(node)
+        facts = node.told
+        if facts is None or node.call is None:
+            span_class, facts = self._read(span, node)
+        else:
+            span_class = "llm"
+        node.told, node.start_attributes, node.span = None, _NO_ATTRIBUTES, None
         node.ids = (facts.session_id, facts.user_id)
         found = self._tree.end(node, span_class=span_class, facts=facts, new_id=self._new_id())
         context = trace.set_span_in_context(trace.NonRecordingSpan(span_context), Context())
@@ -198,6 +205,21 @@ class GenappSpanProcessor(SpanProcessor):
         elif found.has_tokens:
             call_id = found.call.call_id if found.call is not None else self._new_id()
             self._emit(amendment(span, facts=facts, found=found, call_id=call_id), context)
+
+    def _read(self, span: ReadableSpan, node: Node) -> tuple[dialects.SpanClass | None, Facts]:
+        """What kind of span it was, and what its attributes say."""
+        merged = attributes_of(span)
+        if span.dropped_attributes:
+            merged = {**node.start_attributes, **merged}
+        for key, value in node.filled.items():
+            if merged.get(key) == value:
+                del merged[key]  # counted where it comes from, not once more as this span's own word
+        # What started as a call stays one.
+        span_class = "llm" if node.call is not None else dialects.classify(merged)
+        facts = dialects.read(merged)
+        for _ in range(facts.invalid_numbers):
+            self._count_drop("usage", "invalid_value")
+        return span_class, _NOTHING if span_class is None and node.call is None else facts
 
     @staticmethod
     def _fill(node: Node, attributes: Mapping[str, Any]) -> None:
@@ -252,6 +274,7 @@ class GenappSpanProcessor(SpanProcessor):
 
 
 _NOTHING = dialects.read({})
+_NO_ATTRIBUTES: Mapping[str, object] = MappingProxyType({})
 _FACTS = {
     semconv.INPUT_TOKENS: "input", semconv.OUTPUT_TOKENS: "output", semconv.CACHE_READ_TOKENS: "cache_read",
     semconv.CACHE_WRITE_TOKENS: "cache_write", semconv.REASONING_TOKENS: "reasoning",
@@ -267,9 +290,3 @@ _ADDED_UP = frozenset({
     semconv.REASONING_TOKENS, semconv.TOOL_CALL_COUNT, semconv.TOOL_NAMES, semconv.ATTEMPTS,
     semconv.CACHE_WRITE_1H_TOKENS, semconv.AUDIO_INPUT_TOKENS, semconv.AUDIO_OUTPUT_TOKENS,
 })  # fmt: skip
-
-
-def _plain(span: ReadableSpan, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a span's attributes; of the SDK's own container by its dictionary, at a tenth of the cost."""
-    inside = getattr(getattr(span, "_attributes", None), "_dict", None)
-    return inside.copy() if type(inside) is dict else dict(attributes)

@@ -8,7 +8,7 @@ thread, and in an event loop by the task, that opened the span.
 
 from __future__ import annotations
 
-from otel_genapp.pipeline.counting import Node, ancestors
+from otel_genapp.pipeline.nodes import Node, ancestors
 from otel_genapp.place import Place, place
 
 _KEPT_HERE = 64

@@ -75,7 +75,7 @@ class WireCall:
             return
         self._finished = True
         if self._span is not None:
-            self._span.finish(status, error_type, ended_s=ended_s)
+            self._span.finish(status, error_type, ended_s=ended_s, tell=self._running.calls)
         elif self._data is not None:
             publish(self.outcome, self._data)
         else:

@@ -116,7 +116,7 @@ class Reading:
         """Why a choice ended."""
         if isinstance(said, str) and said and len(self.reasons) < _REASONS_KEPT:
             place = index if isinstance(index, int) else 0
-            self.reasons[place] = said[:64]
+            self.reasons[place] = clean_id(said[:64]) or "unknown"
 
     def model(self, said: Any) -> None:
         """The model that answers."""

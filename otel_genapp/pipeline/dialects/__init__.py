@@ -12,8 +12,8 @@ limit of 1024 attributes that our own provider has. On a foreign provider with t
 with tokens, which instrumentations set last, still makes a call of the span.
 """
 
-from otel_genapp.pipeline.dialects.facts import Facts, read
+from otel_genapp.pipeline.dialects.facts import Facts, read, told
 from otel_genapp.pipeline.dialects.kinds import SpanClass, classify
 from otel_genapp.pipeline.dialects.scopes import is_dialect_scope
 
-__all__ = ["Facts", "SpanClass", "classify", "is_dialect_scope", "read"]
+__all__ = ["Facts", "SpanClass", "classify", "is_dialect_scope", "read", "told"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_genapp import semconv
+from otel_genapp.hub import CallOutcome
 from otel_genapp.pipeline.dialects.keys import FOREIGN, OPENAI_TIER
 from otel_genapp.pipeline.dialects.kinds import FOREIGN_KINDS, operation_kind
 from otel_genapp.pipeline.dialects.providers import provider_in
@@ -29,9 +30,12 @@ _ASKED_FOR_TOOLS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
-    """What one finished span says of its LLM call; None and empty where it says nothing."""
+    """What one finished span says of its LLM call; None and empty where it says nothing.
+
+    Never changed once it is made; not frozen, which would triple what making one costs.
+    """
 
     provider: str | None
     model: str | None
@@ -102,6 +106,49 @@ def read(attributes: Mapping[str, Any]) -> Facts:
         _texts(get(semconv.ATTEMPTS)),
         text_in(get(semconv.SERVICE_TIER)) or text_in(get(OPENAI_TIER)),
         priced_parts,
+    )
+
+
+def told(
+    outcome: CallOutcome, started: Mapping[str, Any], *, status: str | None, error_type: str | None
+) -> Facts:
+    """The same of a span whose maker tells `outcome` instead of having it read; `started` are its first attributes."""
+    get = started.get
+    tokens, cache_read, cache_write = (
+        outcome.input_tokens, outcome.cache_read_tokens, outcome.cache_write_tokens,
+    )  # fmt: skip
+    if tokens is not None and (cache_read or cache_write):
+        cached = (cache_read or 0) + (cache_write or 0)
+        tokens = tokens + cached if cached > tokens else tokens
+    tool_names = tuple(outcome.tool_names)
+    parts: tuple[tuple[str, int], ...] = ()
+    if outcome.audio_input_tokens:
+        parts = (("audio_input", outcome.audio_input_tokens),)
+    if outcome.audio_output_tokens:
+        parts += (("audio_output", outcome.audio_output_tokens),)
+    if outcome.cache_write_1h_tokens:
+        parts += (("cache_write_1h", outcome.cache_write_1h_tokens),)
+    return Facts(
+        get(semconv.PROVIDER),
+        get(semconv.REQUEST_MODEL),
+        get(semconv.OPERATION),
+        Usage(tokens, outcome.output_tokens, cache_read, cache_write, outcome.reasoning_tokens),
+        0,
+        outcome.response_model,
+        outcome.response_id,
+        outcome.finish_reasons,
+        None if outcome.first_token_s is None else outcome.first_token_s * 1e3,
+        len(tool_names) or int(not _ASKED_FOR_TOOLS.isdisjoint(outcome.finish_reasons)),
+        tool_names,
+        None if outcome.cost_usd is None else nano_usd_in(outcome.cost_usd),
+        status,
+        error_type,
+        text_in(get(semconv.SESSION_ID)) or text_in(get(semconv.CONVERSATION_ID)),
+        text_in(get(semconv.USER_ID)),
+        text_in(get(semconv.CORRELATION_ID)),
+        tuple(outcome.attempts),
+        outcome.service_tier,
+        parts,
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from collections import Counter, OrderedDict
 
-from otel_genapp.pipeline.counting import Contribution, Node
+from otel_genapp.pipeline.nodes import Contribution, Node
 from otel_genapp.records import Usage
 from tests.span_nest import NOTHING, Nest
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from otel_genapp import semconv
 from otel_genapp.pipeline import pricing
 from otel_genapp.pipeline.pricing import Prices
-from otel_genapp.records import LLMCall, Record, Usage
+from otel_genapp.records import LLMCall, Usage
 from tests.builders import amendment, call
 
 VERSION = f"genai-prices {genai_prices.__version__}"
@@ -258,27 +257,6 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         prices.priced(call(model=f"model {number}"))
         assert priced(prices, "openai", "gpt-4o", Usage(1, 0), started_at_ns=NOW_NS + number * 86_400 * 10**9)
         assert len(prices._days) <= 10
-
-
-def test_pricing_is_cheap(prices: Prices) -> None:
-    """At steady state a record costs microseconds, most of them for the copy that holds the price."""
-    records: list[Record] = [
-        call(
-            model="gpt-4o",
-            usage=Usage(1000, 200, 600, None, 50),
-            started_at_ns=NOW_NS,
-            service_tier="default",
-        ),
-        call(provider="anthropic", model="claude-sonnet-4-5", usage=Usage(9, 5, 1, 3), started_at_ns=NOW_NS),
-    ]
-    best_us = 1e6
-    for _ in range(7):
-        began_s = time.process_time()
-        for _ in range(1000):
-            for record in records:
-                prices.priced(record)
-        best_us = min(best_us, (time.process_time() - began_s) / 2000 * 1e6)
-    assert best_us < 20
 
 
 def test_the_model_that_answered_is_billed() -> None:
