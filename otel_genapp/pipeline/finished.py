@@ -35,16 +35,23 @@ def call_record(
     span_context = span.get_span_context()
     status, error_type = _status(span, facts)
     started_at_ns, duration_ms = _times(span, node)
+    provider, model, response_model, operation, service_tier = _clean_names(
+        facts.provider or inner.provider,
+        facts.model or inner.model,
+        facts.response_model or inner.response_model,
+        facts.operation or inner.operation,
+        facts.service_tier or inner.service_tier,
+    )
     return LLMCall(
         call_id=logical.call_id,
         started_at_ns=started_at_ns,
         duration_ms=duration_ms,
         status=status,
         error_type=clean(error_type),
-        provider=clean(facts.provider or inner.provider) or "unknown",
-        model=clean(facts.model or inner.model) or "unknown",
-        response_model=clean(facts.response_model or inner.response_model),
-        operation=clean(facts.operation or inner.operation) or "chat",
+        provider=provider or "unknown",
+        model=model or "unknown",
+        response_model=response_model,
+        operation=operation or "chat",
         usage=found.usage,
         first_token_ms=_no_later(
             facts.first_token_ms if facts.first_token_ms is not None else inner.first_token_ms,
@@ -55,7 +62,7 @@ def call_record(
         finish_reasons=_clean_all(facts.finish_reasons or inner.finish_reasons),
         response_id=_plain_id(facts.response_id or inner.response_id),
         cost_nano_usd=facts.cost_nano_usd if facts.cost_nano_usd is not None else inner.cost_nano_usd,
-        service_tier=clean(facts.service_tier or inner.service_tier),
+        service_tier=service_tier,
         priced_parts=facts.priced_parts or inner.priced_parts,
         # Those of calls without a span were put on this one where the SDK lets us.
         attempts=_clean_all(facts.attempts if len(facts.attempts) >= len(inner.attempts) else inner.attempts),
@@ -142,13 +149,20 @@ def _without_secrets(text: str) -> str:
     return without_secrets(text)
 
 
+@lru_cache(maxsize=1024)
+def _clean_names(*names: str | None) -> tuple[str | None, ...]:
+    """They come together again and again, too."""
+    return tuple(clean(name) for name in names)
+
+
 def clean(text: str | None) -> str | None:
     """A text of a span as it may be kept: bounded, without secrets."""
     return _without_secrets(text[:256]) if text else None
 
 
+@lru_cache(maxsize=1024)
 def _clean_all(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_without_secrets(text[:256]) for text in texts[:_TEXTS_KEPT]) if texts else ()
+    return tuple(_without_secrets(text[:256]) for text in texts[:_TEXTS_KEPT])
 
 
 def _plain_id(text: str | None) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -77,19 +77,20 @@ class LLMExchange(Exchange):
             return
         found, shown = self._headers, 0
         for raw, value in headers:
-            name = raw.lower()
-            if name in _WANTED:
+            name, attribute = _header(raw)
+            if name is not None:
                 found[name] = value
-            elif b"ratelimit" in name and shown < _SHOWN_LIMIT and name.isascii():
+            elif attribute is not None and shown < _SHOWN_LIMIT:
                 shown += 1
-                key = semconv.RESPONSE_HEADER_PREFIX + name.decode("ascii")
-                call.outcome.extra[key] = (value.decode("latin-1")[:128],)
+                call.outcome.extra[attribute] = (value.decode("latin-1")[:128],)
         reading = READINGS[self._asked.family](self._asked, call.outcome)
         reading.head(found)
-        try:
-            self._decode = decoder(found.get(b"content-encoding", b"").decode("latin-1"))
-        except UndecodableError:
-            return  # the status still counts, the usage stays unknown
+        encoding = found.get(b"content-encoding")
+        if encoding:
+            try:
+                self._decode = decoder(encoding.decode("latin-1"))
+            except UndecodableError:
+                return  # the status still counts, the usage stays unknown
         length = found.get(b"content-length", b"")
         if length.isdigit() and len(length) < 16:
             self._expected = int(length)
@@ -103,7 +104,13 @@ class LLMExchange(Exchange):
             self._calm = b"}\n\n"
 
     def received(self, chunk: bytes) -> None:
-        # Every chunk of every stream passes here: one comparison decides whether there is more to do.
+        # Every chunk of every stream passes here. Of bytes that are no event's last nothing below can fail.
+        if chunk.__class__ is bytes and chunk[-3:] == self._calm and self._collect is not None:
+            size = (self._response_bytes or 0) + len(chunk)
+            if len(chunk) < size < self._look_at:
+                self._response_bytes = size
+                self._collect(chunk)
+                return
         with _guarded:
             before = self._response_bytes
             if not before:
@@ -269,6 +276,17 @@ class LLMExchange(Exchange):
             return self._open.pop()
         except IndexError:
             return False
+
+
+@lru_cache(maxsize=1024)
+def _header(raw: bytes) -> tuple[bytes | None, str | None]:
+    """What an answer's header of this name is: one that is read here, or one that is shown on the span."""
+    name = raw.lower()
+    if name in _WANTED:
+        return name, None
+    if b"ratelimit" in name and name.isascii():
+        return None, semconv.RESPONSE_HEADER_PREFIX + name.decode("ascii")
+    return None, None
 
 
 def _is_done_line(text: bytes) -> bool:
