@@ -19,7 +19,9 @@ from otel_genapp.network import HostRule
 ENVS = ("dev", "preprod", "prod")
 SPAN_SOURCES = ("native", "contrib")
 LOCAL_HOSTS = "loopback,private"
-DEFAULT_STORE = "memory://"
+MEMORY_STORE = "memory://"
+STORES = (MEMORY_STORE, "sqlite:///", "postgresql+psycopg://")
+"""How the URL of a store begins."""
 
 ENVIRONMENT: dict[str, str] = {
     "app": "GENAPP_APP",
@@ -36,6 +38,7 @@ ENVIRONMENT: dict[str, str] = {
     "llm_wire": "GENAPP_LLM_WIRE",
     "prometheus_auth": "GENAPP_PROMETHEUS_AUTH",
     "session_limit": "GENAPP_SESSION_LIMIT",
+    "retention_days": "GENAPP_RETENTION_DAYS",
     "prices": "GENAPP_PRICES",
 }
 """Setting -> environment variable, all there are."""
@@ -99,7 +102,8 @@ class Settings:
     env: str = "dev"
     version: str = ""
     internal_auth: tuple[str, ...] = field(default=(), repr=False)
-    store: str = DEFAULT_STORE
+    store: str = field(default="", repr=False)
+    """Empty for SQLite in the state directory."""
     state_dir: str = ""
     instance: str = ""
     trust_incoming: str = LOCAL_HOSTS
@@ -109,6 +113,8 @@ class Settings:
     llm_wire: bool = True
     prometheus_auth: bool = False
     session_limit: int = 10_000
+    retention_days: int = 30
+    """How long a session's detail is kept after its last call; totals stay for ever."""
     prices: str = ""
     """Path of the price file; it is read and checked where telemetry starts."""
     otel: OtelEnvironment = field(default_factory=OtelEnvironment)
@@ -124,11 +130,7 @@ class Settings:
             raise ConfigError(
                 f"fastapi_spans must be one of {', '.join(SPAN_SOURCES)}, got {self.fastapi_spans!r}"
             )
-        if self.store != DEFAULT_STORE:
-            raise ConfigError(
-                f"store must be {DEFAULT_STORE}, got {_without_userinfo(self.store)!r}: "
-                "no other store is available in this version"
-            )
+        self._check_store()
         if self.session_limit < 1:
             raise ConfigError(f"session_limit must be at least 1, got {self.session_limit}")
         for token in self.internal_auth:
@@ -142,6 +144,16 @@ class Settings:
         HostRule(self.trust_incoming, "trust_incoming")
         HostRule(self.propagate_to, "propagate_to")
 
+    def _check_store(self) -> None:
+        if self.store and not self.store.startswith(STORES):
+            raise ConfigError(
+                f"store must begin with one of {', '.join(STORES)}, got {without_userinfo(self.store)!r}"
+            )
+        if self.store.startswith(MEMORY_STORE) and self.store != MEMORY_STORE:
+            raise ConfigError(f"store must be {MEMORY_STORE} and nothing more, got {self.store!r}")
+        if not 1 <= self.retention_days <= 36_500:
+            raise ConfigError(f"retention_days must be 1 to 36500, got {self.retention_days}")
+
     def _check_endpoint(self, signal: str) -> None:
         endpoint = getattr(self.otel, f"{signal}_endpoint")
         protocol = getattr(self.otel, f"{signal}_protocol")
@@ -151,7 +163,7 @@ class Settings:
         if protocol not in {"http/protobuf", "grpc"}:
             raise ConfigError(f"OTLP protocol of {signal} must be http/protobuf or grpc, got {protocol!r}")
         if protocol == "http/protobuf" and not endpoint.startswith(("http://", "https://")):
-            raise ConfigError(f"{variable} must be an http or https URL, got {_without_userinfo(endpoint)!r}")
+            raise ConfigError(f"{variable} must be an http or https URL, got {without_userinfo(endpoint)!r}")
 
     def trust_rule(self) -> HostRule:
         """The peers whose trace context and session id count."""
@@ -229,7 +241,7 @@ def _typed(setting: str, value: Any, *, source: str) -> Any:
         if not all(isinstance(part, str) for part in parts):
             raise ConfigError(f"{source} must be text or a sequence of texts")
         return tuple(part.strip() for part in parts if part.strip())
-    if setting == "session_limit":
+    if setting in {"session_limit", "retention_days"}:
         try:
             return int(value)
         except (OverflowError, TypeError, ValueError):
@@ -251,7 +263,8 @@ def _typed(setting: str, value: Any, *, source: str) -> Any:
     return value
 
 
-def _without_userinfo(url: str) -> str:
+def without_userinfo(url: str) -> str:
+    """A URL as it may be shown: without user, password and query."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return scheme.rpartition("@")[2]

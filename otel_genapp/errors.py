@@ -3,6 +3,7 @@
     GenappError
     ├── ConfigError(ValueError)               a setting that cannot work; names the value and the remedy
     ├── AlreadyConfiguredError(RuntimeError)  init_telemetry called again with other arguments
+    ├── StoreError(RuntimeError)              a store of another version, or one that can never work
     └── MissingDependencyError(ImportError)   an optional library is absent; carries the pip command
 
 After `init_telemetry` has returned, nothing in this package raises on its own account.
@@ -21,6 +22,10 @@ class ConfigError(GenappError, ValueError):
 
 class AlreadyConfiguredError(GenappError, RuntimeError):
     """`init_telemetry` is already running with other arguments; call `shutdown()` first."""
+
+
+class StoreError(GenappError, RuntimeError):
+    """A store cannot be used as it is. The message names what was found and the remedy."""
 
 
 class MissingDependencyError(GenappError, ImportError):

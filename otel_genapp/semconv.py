@@ -38,7 +38,7 @@ APP_TYPES = ("fastapi", "flask", "httpx", "httpx2", "aiohttp")
 SUCCESS, FAIL, CANCELLED = "success", "fail", "cancelled"
 TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
 
-SITES = ("capture", "context", "pipeline", "metrics", "export", "serve", "subscriber", "lifecycle")
+SITES = ("capture", "context", "pipeline", "metrics", "ledger", "export", "serve", "subscriber", "lifecycle")
 """Where an own error can happen: the values of `genapp_telemetry_errors_total{where}`."""
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from otel_genapp.config import ENVIRONMENT, Settings, state_home
 
-MAX_FILE_BYTES = 1024 * 1024
+MAX_FILE_BYTES = 32 * 1024 * 1024
 
 _VARIABLE = ENVIRONMENT["state_dir"]
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -83,11 +83,17 @@ class StateDirectory:
         self._failures.pop(name, None)
         return content
 
-    def write_private(self, name: str, data: bytes) -> bool:
-        """Replace the file `name` by `data`, whole or not at all; False if that could not be done."""
+    def write_private(self, name: str, data: bytes, *, durable: bool = True) -> bool:
+        """Replace the file `name` by `data`, whole or not at all; False if that could not be done.
+
+        Without `durable` it is not waited for until the disk has it: a crash of the host may undo it.
+        """
         try:
             _require_small(data)
-            with self._opened(name) as directory, _temporary(directory, name, data=data) as written:
+            with (
+                self._opened(name) as directory,
+                _temporary(directory, name, data=data, durable=durable) as written,
+            ):
                 os.replace(written, directory.at(name), src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
         except OSError as error:
             self._failures[name] = self._said(name, error)
@@ -145,6 +151,20 @@ class StateDirectory:
         """A descriptor to read the file `name`, of any size; None if there is none, or it is refused."""
         return self._descriptor(name, _READ)
 
+    def rename(self, name: str, new_name: str) -> bool:
+        """Give the file `name` another name, replacing what has it; False if that could not be done."""
+        try:
+            with self._opened(name) as directory:
+                os.replace(
+                    directory.at(name), directory.at(_plain(new_name)),
+                    src_dir_fd=directory.fd, dst_dir_fd=directory.fd,
+                )  # fmt: skip
+        except OSError as error:
+            self._failures[name] = self._said(name, error)
+            return False
+        self._failures.pop(name, None)
+        return True
+
     def remove(self, name: str) -> bool:
         """Remove the file `name`; True if it is gone, whoever removed it."""
         try:
@@ -179,8 +199,7 @@ class StateDirectory:
     def _opened(self, name: str) -> Iterator[_Handle]:
         if self.path is None:
             raise _RefusedError(self._refusal)
-        if _FILE_NAME.fullmatch(name) is None:
-            raise _RefusedError(f"{name!r} is not a plain file name")
+        _plain(name)
         with _private_directory(self.path) as directory:
             yield directory
 
@@ -323,6 +342,12 @@ def _require_private_file(
         )
 
 
+def _plain(name: str) -> str:
+    if _FILE_NAME.fullmatch(name) is None:
+        raise _RefusedError(f"{name!r} is not a plain file name")
+    return name
+
+
 def _require_small(data: bytes) -> None:
     if len(data) > MAX_FILE_BYTES:
         raise _RefusedError(
@@ -341,15 +366,16 @@ def _read(directory: _Handle, name: str) -> bytes:
 
 
 @contextmanager
-def _temporary(directory: _Handle, name: str, *, data: bytes) -> Iterator[str]:
+def _temporary(directory: _Handle, name: str, *, data: bytes, durable: bool = True) -> Iterator[str]:
     """A new file with `data`, on the disk, under a name of its own; gone afterwards."""
     written = directory.at(f".{name}.{os.getpid()}.{secrets.token_hex(4)}")
     fd = os.open(written, _CREATE, 0o600, dir_fd=directory.fd)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(fd)
+            if durable:
+                file.flush()
+                os.fsync(fd)
         yield written
     finally:
         with suppress(OSError):

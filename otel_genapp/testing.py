@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from otel_genapp import bootstrap, hub
 from otel_genapp.bootstrap import Given
 from otel_genapp.bootstrap.telemetry import Telemetry
-from otel_genapp.config import read_settings
+from otel_genapp.config import MEMORY_STORE, read_settings
 from otel_genapp.fake_llm import Answer, FakeLLMServer
 from otel_genapp.pipeline.redact import redacted
 from otel_genapp.state_directory import StateDirectory
@@ -77,6 +77,7 @@ def capture_telemetry(name: str = "test", **settings: Unpack[Given]) -> Iterator
     outer, outer_hub = bootstrap.running(), hub.active
     keeper = _Keeper()
     settings.setdefault("internal_auth", "test")
+    settings.setdefault("store", MEMORY_STORE)
     telemetry = Telemetry(read_settings({}, app=name, env="dev", **settings), StateDirectory(None))
     telemetry.start(keeper)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -32,10 +33,13 @@ _wipe_environment()
 
 @pytest.fixture(autouse=True)
 def clean_environment() -> Iterator[None]:
-    """No setting of the machine reaches a test, none of a test the next one."""
+    """No setting of the machine reaches a test, none of a test the next one, and no state either."""
     _wipe_environment()
-    yield
-    _wipe_environment()
+    with tempfile.TemporaryDirectory(prefix="genapp", ignore_cleanup_errors=True) as folder:
+        os.environ["XDG_STATE_HOME"] = folder
+        yield
+        _wipe_environment()
+        del os.environ["XDG_STATE_HOME"]
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ class Given(TypedDict, total=False):
     llm_wire: bool
     prometheus_auth: bool
     session_limit: int
+    retention_days: int
     prices: str
 
 

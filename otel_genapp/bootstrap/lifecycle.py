@@ -34,6 +34,12 @@ class Living(Protocol):
     def stop(self) -> bool:
         """Deliver and stop within a stopping process's time."""
 
+    def before_fork(self) -> None:
+        """This process is about to have a child; `forked` follows."""
+
+    def forked(self) -> None:
+        """This process has a child."""
+
 
 _current: Callable[[], Living | None] = lambda: None  # noqa: E731 - replaced by `install`
 _restart: Callable[[], None] = lambda: None  # noqa: E731 - replaced by `install`
@@ -52,7 +58,7 @@ def install(current: Callable[[], Living | None], *, restart: Callable[[], None]
         atexit.register(_stop)
         _stop_with_multiprocessing()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_in_child)
+            os.register_at_fork(before=_before_fork, after_in_child=_in_child, after_in_parent=_in_parent)
     if threading.current_thread() is threading.main_thread():
         with _guarded:
             _chain_sigterm()
@@ -131,6 +137,20 @@ def _stop_with_multiprocessing() -> None:
     finalize(None)
     # A child's own start drops the finalizers it inherited.
     register_after_fork(install, finalize)
+
+
+def _before_fork() -> None:
+    with _guarded:
+        living = _current()
+        if living is not None:
+            living.before_fork()
+
+
+def _in_parent() -> None:
+    with _guarded:
+        living = _current()
+        if living is not None:
+            living.forked()
 
 
 def _in_child() -> None:

@@ -5,6 +5,8 @@ Imported when telemetry starts, so that importing the package stays cheap.
 
 from __future__ import annotations
 
+import secrets
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,27 +23,35 @@ from otel_genapp.capture.finalizers import measure_put_off, watch_collections
 from otel_genapp.capture.llm_wire.reaper import finish_open_calls
 from otel_genapp.config import Settings
 from otel_genapp.context import GenappPropagator
-from otel_genapp.ledger.store_memory import MemoryStore
+from otel_genapp.ledger.journal import Journal
+from otel_genapp.ledger.keeping import Ledger
+from otel_genapp.ledger.opening import open_store
 from otel_genapp.logs import install_logging
 from otel_genapp.metrics.bound import NO_EXEMPLAR
 from otel_genapp.metrics.fork import restart_counts
+from otel_genapp.metrics.instance import find_instance
 from otel_genapp.metrics.instruments import Instruments
 from otel_genapp.metrics.llm import fold
 from otel_genapp.metrics.prometheus import OPENMETRICS, TEXT, GenappPrometheusReader, negotiate
 from otel_genapp.metrics.system import SystemMetrics
+from otel_genapp.metrics.tally import Tally
 from otel_genapp.metrics.views import genapp_views
+from otel_genapp.metrics.workers import WorkerMetrics
 from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.events import EventBus
 from otel_genapp.pipeline.export import MetricExport, SpanExport
-from otel_genapp.pipeline.folds import Folds
+from otel_genapp.pipeline.folds import Folds, Position
 from otel_genapp.pipeline.pricing import Prices
 from otel_genapp.pipeline.processor import GenappSpanProcessor
 from otel_genapp.pipeline.sampler import Recording
-from otel_genapp.records import LLMCall, Record
+from otel_genapp.records import Record
+from otel_genapp.state_directory import StateDirectory
 from otel_genapp.version import __version__
 
 DRAIN_TIMEOUT_S = 5.0
 ACTIVE_WINDOW_S = 300
+MAINTAIN_EVERY_S = 30.0
+STORE_PAUSE_S = 10.0
 
 _guarded = quiet.quiet("lifecycle")
 
@@ -50,15 +60,33 @@ class Machinery:
     """The pipeline, the metrics, the store and the exports of one telemetry.
 
     Raises:
-        ConfigError: the price file of the settings cannot work.
+        ConfigError: the price file or the store of the settings cannot work.
+        MissingDependencyError: what the store needs is not installed.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, state: StateDirectory) -> None:
         self.settings = settings
         self.prices = Prices(settings.prices)
-        self.store = MemoryStore(session_limit=settings.session_limit, on_evict=self._count_eviction)
+        self._pricing = threading.Lock()
+        self._opened = open_store(settings, state, on_evict=self._count_eviction)
+        self.store = self._opened.store
+        journal = (
+            None
+            if self._opened.in_memory or state.path is None
+            else Journal(state, on_loss=lambda reason: self._count_drop("journal", reason))
+        )
+        self.ledger = Ledger(
+            self.store,
+            state=state,
+            journal=journal,
+            price=self._priced,
+            count_stored=self._count_stored,
+            count_loss=self._count_drop,
+            is_needed=lambda segment: self.workers.needs(segment),  # noqa: PLW0108 - there are none yet
+        )
+        self._maintain_at_s = self._ask_store_at_s = 0.0
         self.events = EventBus(self._count_event)
-        self.folds = Folds(self._fold)
+        self.folds = Folds(self._fold, after=self._after_folding)
         self.tree = Tree()
         self.recording = Recording()
         self.own_paths: set[str] = set()
@@ -78,6 +106,13 @@ class Machinery:
             semconv.ACTIVE_SESSIONS.name: self._active_sessions,
         }
         self.instruments = Instruments(self.meters.get_meter(semconv.SCOPE, __version__), gauges)
+        self.workers = WorkerMetrics(
+            self.reader,
+            state,
+            standing_still=self.folds.standing_still,
+            replay=self._replay,
+            revision=self.instruments.revision,
+        )
         self.tracing: providers.Tracing | None = None
         self._global_meters: Any = None
         self._system: SystemMetrics | None = None
@@ -106,6 +141,8 @@ class Machinery:
             self._undo.append(system.stop)
         self.prices.prepare()
         self.take_over(flush, tracing)
+        with _guarded:
+            self.workers.begin(find_instance(self.settings.instance), self._worker_id())
         instrumentation.watch_libraries()
 
     def take_over(self, flush: Callable[[float], bool], tracing: providers.Tracing | None = None) -> None:
@@ -134,21 +171,21 @@ class Machinery:
         hub.show_actions(running)
 
     def catch_up(self) -> None:
-        """Fold everything that ended before this call."""
-        self._measure_put_off()
-        self.folds.drain(DRAIN_TIMEOUT_S)
+        """Bring everything that ended before this call, in any process of the app, into the store."""
+        self._fold_all()
+        self.ledger.drain(DRAIN_TIMEOUT_S)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The body and content type of `/prometheus`."""
-        self.catch_up()
+        self._fold_all()
         openmetrics = negotiate(accept)
-        return self.reader.exposition(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+        return self.workers.exposition(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
 
     def flush(self, timeout_s: float) -> bool:
         """Deliver what is pending; True only if all of it arrived in time."""
         deadline = time.monotonic() + timeout_s
         self._measure_put_off()
-        settled = self.folds.drain(timeout_s)
+        settled = self.folds.drain(timeout_s) and self._write_ledger(timeout_s)
         arrived = _all([export.begin_flush() for export in self._exports()], deadline)
         settled &= self.events.drain(max(deadline - time.monotonic(), 0))
         return settled and arrived
@@ -165,7 +202,9 @@ class Machinery:
                 self._let_go()
         self.processor.abandon_all()
         self._measure_put_off(ending=True)
-        settled = self.folds.close(timeout_s * 0.2)
+        settled = self.folds.close(timeout_s * 0.2) and self._write_ledger(timeout_s * 0.2)
+        self.workers.end()
+        self.ledger.close()
         arrived = _all([export.begin_last_flush() for export in self._exports()], deadline)
         for export in self._exports():
             with _guarded:
@@ -193,7 +232,9 @@ class Machinery:
         self.processor.reset()
         self.folds.reset()
         self.events.reset()
-        self.store.reset()
+        self._pricing = threading.Lock()
+        self.store.restart()
+        self.ledger.restart()
         restart_counts(self.meters)
         if self._global_meters is not None:
             restart_counts(self._global_meters)
@@ -204,6 +245,17 @@ class Machinery:
             self._system.restart_in_child()
         self.instruments.forget()
         hub.restart_in_child()
+        with _guarded:
+            self.workers.restart(self._worker_id())
+
+    def _worker_id(self) -> str:
+        journal = self.ledger.journal
+        return journal.id if journal is not None else secrets.token_hex(8)
+
+    def _replay(self, position: Position, tally: Tally) -> None:
+        """Fold what a dead worker's journal holds beyond `position`."""
+        for record in self.ledger.records_after(position):
+            fold(tally, record, context=None)
 
     def describe(self) -> dict[str, Any]:
         """The machinery's part of `status()`."""
@@ -213,12 +265,17 @@ class Machinery:
             notes.append(self._system.problem)
         notes += instrumentation.span_problems(self.settings.fastapi_spans)
         notes.append(self.prices.problem or "")
+        notes.append(self._opened.note)
+        if self.ledger.journal is not None:
+            notes.append(self.ledger.journal.problem)
         return {
             "instrumented": instrumentation.instrumented(),
             "tracer_provider": tracing.describe() if tracing is not None else "not started",
             "sampling": "exports only" if tracing is None or tracing.sampler_wrapped else "numbers too",
             "bound_recording": self.instruments.bound,
             "prices": self.prices.tables(),
+            "store": self._opened.shown,
+            "records_waiting": self.ledger.waiting,
             "otlp": {
                 "traces": export is not None,
                 "metrics": bool(self._metric_exports),
@@ -260,21 +317,53 @@ class Machinery:
         spans = [self._span_export] if self._span_export is not None else []
         return [*spans, *self._metric_exports]
 
+    def _fold_all(self) -> None:
+        self._measure_put_off()
+        self.folds.drain(DRAIN_TIMEOUT_S)
+
     def _emit(self, record: Record, context: Context) -> None:
-        if isinstance(record, LLMCall):
-            self.instruments.telemetry_records.record(1, ("llm_call", "created"), NO_EXEMPLAR)
-        self.folds.append(record, context)
+        self.instruments.telemetry_records.record(1, ("llm_call", "created"), NO_EXEMPLAR)
+        # Queued in the journal's order, so that one position says which records are folded.
+        self.ledger.keep(record, then=lambda position: self.folds.append(record, context, position=position))
+        self.folds.help()
 
-    def _fold(self, record: Record, context: Context) -> None:
-        record = self.prices.priced(record)
-        is_new = self.store.apply((record,))
-        if isinstance(record, LLMCall):
-            self.instruments.telemetry_records.record(is_new, ("llm_call", "stored"), NO_EXEMPLAR)
-        if is_new:
-            fold(self.instruments, record, context=context)
+    def _fold(self, record: Record, context: Context, *, position: Position | None) -> None:
+        record = self._priced(record)
+        fold(self.instruments, record, context=context)
+        self.ledger.settle(record, position)
 
-    def _active_sessions(self) -> int:
-        return self.store.active_sessions(since_ns=time.time_ns() - ACTIVE_WINDOW_S * 10**9)
+    def _priced(self, record: Record) -> Record:
+        with self._pricing:
+            return self.prices.priced(record)
+
+    def _after_folding(self) -> float | None:
+        """What the pipeline's thread does beside folding; returns when it wants to do it again."""
+        self.ledger.write()
+        if self._opened.in_memory:
+            return None
+        now_s = time.monotonic()
+        if now_s >= self._maintain_at_s:
+            self._maintain_at_s = now_s + MAINTAIN_EVERY_S
+            self.ledger.maintain(before_ns=time.time_ns() - self.settings.retention_days * 86_400 * 10**9)
+        return MAINTAIN_EVERY_S
+
+    def _write_ledger(self, timeout_s: float) -> bool:
+        with _guarded:
+            return self.ledger.write(max(timeout_s, 0)) and not self.ledger.waiting
+        return False
+
+    def _count_stored(self, number: int) -> None:
+        self.instruments.telemetry_records.record(number, ("llm_call", "stored"), NO_EXEMPLAR)
+
+    def _active_sessions(self) -> int | None:
+        now_s = time.monotonic()
+        if now_s < self._ask_store_at_s:
+            return None
+        # A store that does not answer must not be waited for by every scrape.
+        self._ask_store_at_s = now_s + STORE_PAUSE_S
+        found = self.store.active_sessions(since_ns=time.time_ns() - ACTIVE_WINDOW_S * 10**9)
+        self._ask_store_at_s = 0.0
+        return found
 
     def _count_drop(self, what: str, reason: str) -> None:
         self.instruments.telemetry_dropped.record(1, (what, reason))

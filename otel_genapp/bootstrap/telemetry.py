@@ -45,9 +45,9 @@ class Telemetry:
         self._ended = threading.Event()
         self._all_arrived = True
         self._stop_by_s = 0.0
-        self._machinery = Machinery(settings)
         disabled = settings.otel.disabled
         self._state = state or (StateDirectory(None) if disabled else open_state_directory(settings))
+        self._machinery = Machinery(settings, self._state)
         self._gate = Gate(closed=True, reason="OTEL_SDK_DISABLED is true")
         self._endpoints: dict[str, str] = {}
         self._reading = Reading(self._machinery)
@@ -163,7 +163,6 @@ class Telemetry:
             "env": self.settings.env,
             "version": self.settings.version or None,
             **machinery,
-            "store": self.settings.store,
             "state_directory": str(self._state.path) if self._state.path is not None else None,
             "endpoints": dict(self._endpoints),
             "guarded_endpoints": self._gate.reason,
@@ -209,6 +208,15 @@ class Telemetry:
         """Shut down in the time a process has at its end, failed flushes just before included."""
         left_s = self._stop_by_s - time.monotonic()
         return self.shutdown(STOP_TIMEOUT_S if left_s < -1 else max(left_s, _LEAST_STOP_S))
+
+    def before_fork(self) -> None:
+        """Be where a fork does no harm."""
+        self._machinery.store.stand_still()
+
+    def forked(self) -> None:
+        """Go on, and expect a child that counts too."""
+        self._machinery.store.go_on()
+        self._machinery.workers.forked()
 
     def restart_in_child(self) -> None:
         """Start over in the child of a fork: what the parent counted stays the parent's."""

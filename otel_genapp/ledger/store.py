@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
-from otel_genapp.records import Record
+from otel_genapp.records import LLMCall, Record
+
+NOWHERE: Mapping[str, int] = MappingProxyType({})
+"""No position in any journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,14 @@ class Totals:
     """The part of `overall` that belongs to no session."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """Calls of a session, newest first; `next` continues the list, None at its end."""
+
+    calls: tuple[LLMCall, ...]
+    next: str | None
+
+
 class Store(Protocol):
     """Keeps records; every method is safe to call from any thread.
 
@@ -37,8 +49,24 @@ class Store(Protocol):
     session or ageing it out removes its detail, never the totals.
     """
 
-    def apply(self, records: Iterable[Record]) -> int:
-        """Fold the records in; returns how many were new."""
+    def apply(self, records: Iterable[Record], *, through: Mapping[str, int] = NOWHERE) -> int:
+        """Fold the records in; returns how many were new.
+
+        `through` says how far into which journal segments that goes (bytes); both are kept, or neither.
+        """
+
+    def positions(self) -> Mapping[str, int]:
+        """Journal segment -> how many bytes of it are in the store."""
+
+    def forget(self, segments: Iterable[str]) -> None:
+        """Forget the positions of segments that are no more."""
+
+    def history(self, session_id: str, *, limit: int, cursor: str | None) -> CallPage:
+        """A page of a session's kept calls.
+
+        Raises:
+            ValueError: the cursor is not one this store gave.
+        """
 
     def session(self, session_id: str) -> SessionRollup | None:
         """A copy of one session's sums, or None when it is unknown.
@@ -62,5 +90,30 @@ class Store(Protocol):
     def active_sessions(self, *, since_ns: int) -> int:
         """Distinct sessions with a call that ended at or after `since_ns`."""
 
+    def tidy(self, *, before_ns: int) -> int:
+        """Remove the detail of sessions whose last call ended before then (UTC); returns how many."""
+
+    def stand_still(self) -> None:
+        """Let no thread be at work in here, for a fork, until `go_on` is called by the same thread."""
+
+    def go_on(self) -> None:
+        """The fork is done."""
+
+    def restart(self) -> None:
+        """Share nothing with the parent; for the child of a fork."""
+
     def close(self) -> None:
         """Release what the store holds. Reading afterwards answers as before."""
+
+
+def number_in(cursor: str | None) -> int | None:
+    """The number a cursor stands for; None for no cursor.
+
+    Raises:
+        ValueError: it is not one that a page gave.
+    """
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise ValueError(f"cursor must be one that an earlier page gave, got {cursor!r}")
+    return int(cursor)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from otel_genapp import semconv
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
-from otel_genapp.ledger.store import SessionPage, Totals
+from otel_genapp.ledger.store import NOWHERE, CallPage, SessionPage, Totals, number_in
 from otel_genapp.records import LLMCall, Record
 
 CALLS_REMEMBERED = 50_000
@@ -33,12 +33,30 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._empty()
 
-    def apply(self, records: Iterable[Record]) -> int:
+    def apply(self, records: Iterable[Record], *, through: Mapping[str, int] = NOWHERE) -> int:
         new = 0
         with self._lock:
             for record in records:
                 new += self._apply(record)
+            for segment, position in through.items():
+                self._positions[segment] = max(position, self._positions.get(segment, 0))
         return new
+
+    def positions(self) -> Mapping[str, int]:
+        with self._lock:
+            return dict(self._positions)
+
+    def forget(self, segments: Iterable[str]) -> None:
+        with self._lock:
+            for segment in segments:
+                self._positions.pop(segment, None)
+
+    def history(self, session_id: str, *, limit: int, cursor: str | None) -> CallPage:
+        start = number_in(cursor) or 0
+        found = self.session(session_id)
+        calls = tuple(reversed(found.newest)) if found is not None else ()
+        more = len(calls) > start + limit
+        return CallPage(calls[start : start + limit], str(start + limit) if more else None)
 
     def session(self, session_id: str) -> SessionRollup | None:
         with self._lock:
@@ -51,13 +69,8 @@ class MemoryStore:
         with self._lock:
             # Ordered by a number that only grows, so a page is stable while sessions move up.
             order = sorted(self._touched.items(), key=lambda item: item[1], reverse=True)
-        if cursor is not None:
-            if not cursor.isascii() or not cursor.isdigit():
-                raise ValueError(f"cursor must be one that an earlier page gave, got {cursor!r}")
-            after = int(cursor)
-            order_from = [item for item in order if item[1] < after]
-        else:
-            order_from = order
+        after = number_in(cursor)
+        order_from = order if after is None else [item for item in order if item[1] < after]
         page = order_from[:limit]
         more = len(order_from) > limit
         return SessionPage(
@@ -93,11 +106,28 @@ class MemoryStore:
         with self._lock:
             return sum((session.sums.last_at_ns or 0) >= since_ns for session in self._sessions.values())
 
+    def tidy(self, *, before_ns: int) -> int:
+        with self._lock:
+            old = [
+                session_id
+                for session_id, session in self._sessions.items()
+                if (session.sums.last_at_ns or 0) < before_ns
+            ]
+            for session_id in old:
+                del self._sessions[session_id], self._touched[session_id]
+        return len(old)
+
     def close(self) -> None:
         """Nothing to release."""
 
-    def reset(self) -> None:
-        """Start empty, with a new lock; for the child of a fork."""
+    def stand_still(self) -> None:
+        """A child starts empty, with a lock of its own."""
+
+    def go_on(self) -> None:
+        """Nothing was held."""
+
+    def restart(self) -> None:
+        """Start empty, with a new lock."""
         self._lock = threading.Lock()
         self._empty()
 
@@ -110,6 +140,7 @@ class MemoryStore:
         self._without_total = Rollup()
         self._touched: dict[str, int] = {}
         self._touches = 0
+        self._positions: dict[str, int] = {}
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._overall = Rollup()
         self._by_model: dict[Model, Rollup] = {}

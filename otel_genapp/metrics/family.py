@@ -26,7 +26,7 @@ _VALUE_LIMIT = 1e15
 class MeasuredFamily:
     """One counter or histogram. `record` never raises and costs about a microsecond once bound."""
 
-    __slots__ = ("_cells", "_guard", "_instrument", "_on_drop", "_on_fold", "bound", "metric")
+    __slots__ = ("_cells", "_guard", "_instrument", "_on_drop", "_on_fold", "bound", "metric", "recorded")
 
     def __init__(
         self,
@@ -39,6 +39,8 @@ class MeasuredFamily:
     ) -> None:
         self.metric = metric
         self.bound = True
+        self.recorded = 0
+        """Grows with every measurement made through `record`."""
         self._on_fold = on_fold
         self._on_drop = on_drop
         self._guard = LabelGuard(metric, series_limit=series_limit)
@@ -71,6 +73,7 @@ class MeasuredFamily:
             cell = self._cells.get(labels)
             if cell is None:
                 cell = self._admit(labels)
+            self.recorded += 1
             cell(value, context)
 
     def announce(self, labels: tuple[str, ...]) -> None:

@@ -19,13 +19,15 @@ _Cells = tuple[Record, Record, Record, Record]
 class HttpFamilies:
     """`genapp_http_requests_total`, `…_duration_sec` and `…_size_bytes`, for both directions."""
 
-    __slots__ = ("_cells", "_duration", "_requests", "_size")
+    __slots__ = ("_cells", "_duration", "_requests", "_size", "recorded")
 
     def __init__(self, requests: MeasuredFamily, duration: MeasuredFamily, *, size: MeasuredFamily) -> None:
         self._requests = requests
         self._duration = duration
         self._size = size
         self._cells: dict[Labels, _Cells] = {}
+        self.recorded = 0
+        """Grows with every request: says whether there is something new."""
 
     def record(
         self,
@@ -50,6 +52,7 @@ class HttpFamilies:
             count, duration, request, response = cells
             # The duration leads from a slow bucket to its trace; the same link on the other
             # families would cost as much as recording them.
+            self.recorded += 1
             count(1, NO_EXEMPLAR)
             duration(seconds, context)
             request(request_bytes, NO_EXEMPLAR)

@@ -15,7 +15,8 @@ from otel_genapp.metrics.family import MeasuredFamily
 from otel_genapp.metrics.http import HttpFamilies
 from otel_genapp.quiet import quiet
 
-Gauge = Callable[[], float]
+Gauge = Callable[[], float | None]
+"""Its value now; None where that cannot be told."""
 
 _guarded = quiet("metrics")
 
@@ -79,6 +80,10 @@ class Instruments:
         """Whether recording takes the short way; False means the SDK's public API throughout."""
         return all(family.bound for family in self._families)
 
+    def revision(self) -> int:
+        """A number that changes when something was recorded."""
+        return self.http.recorded + sum(family.recorded for family in self._families)
+
     def announce_known(self) -> None:
         """Show the series whose labels are all known in advance, with 0."""
         for family in self._families:
@@ -108,7 +113,8 @@ def _attributes() -> Iterable[tuple[str, semconv.Metric]]:
 def _observed(gauge: Gauge) -> Callable[[CallbackOptions], list[Observation]]:
     def callback(_options: CallbackOptions) -> list[Observation]:
         with _guarded:
-            return [Observation(gauge())]
+            value = gauge()
+            return [] if value is None else [Observation(value)]
         return []
 
     return callback

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from opentelemetry.context import Context
 
 from otel_genapp import semconv
 from otel_genapp.metrics.bound import NO_EXEMPLAR
-from otel_genapp.metrics.instruments import Instruments
 from otel_genapp.records import LLMAmendment, Record, Usage
 
 
-def fold(instruments: Instruments, record: Record, *, context: Context | None) -> None:
+class Family(Protocol):
+    """One of them."""
+
+    def record(self, value: float, labels: tuple[str, ...], context: Context | None = None) -> None:
+        """Add to the counter or observe in the histogram."""
+
+
+class LLMFamilies(Protocol):
+    """The families LLM records are folded into."""
+
+    @property
+    def llm_attempts(self) -> Family: ...
+    @property
+    def llm_cost(self) -> Family: ...
+    @property
+    def llm_requests(self) -> Family: ...
+    @property
+    def llm_duration(self) -> Family: ...
+    @property
+    def llm_first_token(self) -> Family: ...
+    @property
+    def llm_unpriced(self) -> Family: ...
+    @property
+    def llm_unknown_usage(self) -> Family: ...
+    @property
+    def llm_tool_calls(self) -> Family: ...
+    @property
+    def llm_tokens(self) -> Family: ...
+    @property
+    def errors(self) -> Family: ...
+
+
+def fold(instruments: LLMFamilies, record: Record, *, context: Context | None) -> None:
     """Count one record. `context` holds the call's span, for the exemplars of its durations."""
     model = (record.provider, record.model)
     for status in record.attempts:
@@ -38,7 +71,7 @@ def fold(instruments: Instruments, record: Record, *, context: Context | None) -
         instruments.errors.record(1, (record.error_type or "unknown", record.provider), context)
 
 
-def _fold_tokens(instruments: Instruments, usage: Usage, *, labels: tuple[str, str]) -> None:
+def _fold_tokens(instruments: LLMFamilies, usage: Usage, *, labels: tuple[str, str]) -> None:
     for kind, tokens in usage.by_type():
         if tokens:
             instruments.llm_tokens.record(tokens, (*labels, kind), NO_EXEMPLAR)

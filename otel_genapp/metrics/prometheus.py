@@ -2,7 +2,8 @@
 
 A subclass of the official reader. It keeps the official translation for the system metrics and
 renders the `genapp_` families itself: names and labels exactly as `semconv` says, label text
-written once for each series, one scrape at a time.
+written once for each series, one scrape at a time. What other workers have counted is added to
+each series as it is written.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
-    Metric,
     MetricsData,
     NumberDataPoint,
     ResourceMetrics,
@@ -26,6 +26,8 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from otel_genapp import semconv
+from otel_genapp.metrics.snapshot import NOBODY, Labels, Snapshot, Table, Value, merged
+from otel_genapp.metrics.taken import Taken, labels_of, with_others
 from otel_genapp.quiet import quiet
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,7 +35,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 SYSTEM_SCOPE = "opentelemetry.instrumentation.system_metrics"
 
-_BY_INSTRUMENT = {metric.instrument: metric for metric in semconv.METRICS}
+_FOREIGN_KEPT = 20_000
 _CONSTANT_LABELS = ("env", "app")
 
 
@@ -45,10 +47,11 @@ def negotiate(accept: str) -> bool:
 class _Series:
     """The text of one series that never changes: its lines without their values."""
 
-    __slots__ = ("attributes", "exemplars", "lines")
+    __slots__ = ("attributes", "exemplars", "labels", "lines")
 
-    def __init__(self, attributes: Mapping[str, Any], lines: tuple[str, ...]) -> None:
+    def __init__(self, attributes: Mapping[str, Any], labels: Labels, *, lines: tuple[str, ...]) -> None:
         self.attributes = attributes
+        self.labels = labels
         self.lines = lines
         self.exemplars: dict[int, Any] = {}
         """The last exemplar of each line: the SDK forgets them with every collection, whoever asked."""
@@ -65,20 +68,43 @@ class GenappPrometheusReader(PrometheusMetricReader):
             registry=CollectorRegistry(),
         )
         self._constant = "".join(f'{name}="{_escape(constant_labels[name])}",' for name in _CONSTANT_LABELS)
-        self._own: list[Metric] = []
+        self._taking: Taken | None = None
+        self._system: list[ResourceMetrics] = []
+        # Else it would collect once more for every text.
+        collector: Any = self._collector
+        collector._callback = self._hand_over  # noqa: SLF001 - there is no public way
         self._series: dict[int, _Series] = {}
+        self._foreign: dict[tuple[str, Labels], tuple[str, ...]] = {}
         self._scrape = threading.Lock()
 
-    def exposition(self, *, openmetrics: bool) -> bytes:
-        """Everything recorded so far, as one consistent answer. Safe to call from any thread."""
+    def take(self) -> Taken:
+        """Everything recorded so far, as of one moment. Safe to call from any thread."""
         with self._scrape:
-            self._own = []
-            # The registry's collector calls `collect`, which hands the data to `_receive_metrics`.
-            system = (generate_openmetrics if openmetrics else generate_text)(self._registry)
-            own = "".join(self._render(openmetrics=openmetrics)).encode()
-        if openmetrics:
-            return own + system  # ends in # EOF
-        return own + system
+            taken = self._taking = Taken()
+            try:
+                self.collect()
+            finally:
+                self._taking = None
+            return taken
+
+    def exposition(
+        self, *, openmetrics: bool, taken: Taken | None = None, others: Snapshot = NOBODY
+    ) -> bytes:
+        """What was `taken` (now, if it is not given), with what `others` counted, as text."""
+        taken = taken or self.take()
+        with self._scrape:
+            self._system = [with_others(system, others.system) for system in taken.system]
+            try:
+                system = (generate_openmetrics if openmetrics else generate_text)(self._registry)
+            finally:
+                self._system = []
+            own = "".join(self._render(taken.own, others.own, openmetrics=openmetrics)).encode()
+        return own + system  # the latter ends in OpenMetrics' # EOF
+
+    def _hand_over(self) -> None:
+        """Give the official translation what was taken, and what others have added to it."""
+        for one in self._system:
+            super()._receive_metrics(MetricsData([one]))
 
     def reset_lock(self) -> None:
         """Give the child of a fork locks nobody holds."""
@@ -90,36 +116,39 @@ class GenappPrometheusReader(PrometheusMetricReader):
         self, metrics_data: MetricsData | None, timeout_millis: float = 10_000, **kwargs: Any
     ) -> None:
         with quiet("metrics"):
-            if metrics_data is None:
+            taking = self._taking
+            if metrics_data is None or taking is None:
                 return
             for resource_metrics in metrics_data.resource_metrics:
                 system = []
                 for scope_metrics in resource_metrics.scope_metrics:
                     if scope_metrics.scope.name == semconv.SCOPE:
-                        self._own.extend(scope_metrics.metrics)
+                        for found in scope_metrics.metrics:
+                            taking.own.setdefault(found.name, []).extend(found.data.data_points)
                     elif scope_metrics.scope.name == SYSTEM_SCOPE:
                         system.append(scope_metrics)
                 if system:
-                    rest = ResourceMetrics(
-                        resource=resource_metrics.resource,
-                        scope_metrics=system,
-                        schema_url=resource_metrics.schema_url,
+                    taking.system.append(
+                        ResourceMetrics(
+                            resource=resource_metrics.resource,
+                            scope_metrics=system,
+                            schema_url=resource_metrics.schema_url,
+                        )
                     )
-                    super()._receive_metrics(MetricsData([rest]), timeout_millis, **kwargs)
 
-    def _render(self, *, openmetrics: bool) -> Iterator[str]:
-        points: dict[str, list[Any]] = {}
-        for found in self._own:
-            points.setdefault(found.name, []).extend(found.data.data_points)
+    def _render(self, points: Mapping[str, list[Any]], others: Table, *, openmetrics: bool) -> Iterator[str]:
         for metric in semconv.METRICS:
-            if metric.instrument not in points:
+            if metric.instrument not in points and metric.name not in others:
                 continue
             family = metric.name
             if openmetrics and metric.kind == "counter":
                 family = family.removesuffix("_total")
             yield f"# HELP {family} {_escape_help(metric.help)}\n# TYPE {family} {metric.kind}\n"
             render = self._histogram_lines if metric.kind == "histogram" else self._number_lines
-            yield from render(metric, points[metric.instrument], openmetrics)
+            rest = dict(others.get(metric.name, ()))
+            yield from render(metric, points.get(metric.instrument, ()), rest=rest, openmetrics=openmetrics)
+            for labels, value in rest.items():
+                yield self._foreign_lines(metric, labels, value=value)
         if len(self._series) > 2 * sum(len(found) for found in points.values()) + 1000:
             self._series = {}
 
@@ -127,7 +156,9 @@ class GenappPrometheusReader(PrometheusMetricReader):
         self,
         metric: semconv.Metric,
         points: Sequence[NumberDataPoint],
-        openmetrics: bool,  # noqa: FBT001
+        *,
+        rest: dict[Labels, Value],
+        openmetrics: bool,
     ) -> Iterator[str]:
         known = self._series
         for point in points:
@@ -135,7 +166,9 @@ class GenappPrometheusReader(PrometheusMetricReader):
             series = known.get(id(attributes))
             if series is None or series.attributes is not attributes:
                 series = self._describe(metric, attributes)
-            value = point.value
+            value: Any = point.value
+            if rest and series.labels in rest:
+                value = merged(value, rest.pop(series.labels), merge=metric.merge)
             text = str(value) if type(value) is int else _number(value)
             if point.exemplars:
                 series.exemplars[0] = point.exemplars[-1]
@@ -148,7 +181,9 @@ class GenappPrometheusReader(PrometheusMetricReader):
         self,
         metric: semconv.Metric,
         points: Sequence[HistogramDataPoint],
-        openmetrics: bool,  # noqa: FBT001
+        *,
+        rest: dict[Labels, Value],
+        openmetrics: bool,
     ) -> Iterator[str]:
         known = self._series
         for point in points:
@@ -159,35 +194,60 @@ class GenappPrometheusReader(PrometheusMetricReader):
             if point.exemplars:
                 series.exemplars.update(_by_bucket(point))
             exemplars = series.exemplars if openmetrics else {}
+            counts, value_sum = point.bucket_counts, point.sum
+            if rest and series.labels in rest:
+                both: Any = merged([*counts, value_sum], rest.pop(series.labels), merge=metric.merge)
+                counts, value_sum = both[:-1], both[-1]
             total = 0
             lines = []
-            for position, count in enumerate(point.bucket_counts):
+            for position, count in enumerate(counts):
                 total += count
                 line = f"{series.lines[position]}{total}"
                 if position in exemplars:
                     line += _exemplar(exemplars[position])
                 lines.append(line)
             lines.append(f"{series.lines[-2]}{total}")
-            lines.append(f"{series.lines[-1]}{_number(point.sum)}\n")
+            lines.append(f"{series.lines[-1]}{_number(value_sum)}\n")
             yield "\n".join(lines)
 
+    def _foreign_lines(self, metric: semconv.Metric, labels: Labels, *, value: Value) -> str:
+        """A series only other workers have."""
+        lines = self._foreign.get((metric.name, labels))
+        if lines is None:
+            if len(self._foreign) > _FOREIGN_KEPT:
+                self._foreign = {}
+            lines = self._foreign[metric.name, labels] = self._lines(metric, labels)
+        if not isinstance(value, list):
+            return f"{lines[0]}{_number(value)}\n"
+        if len(value) != len(lines) - 1:
+            return ""  # of a version with other buckets
+        total = 0
+        written = []
+        for line, count in zip(lines, value[:-1], strict=False):
+            total += int(count)
+            written.append(f"{line}{total}\n")
+        return "".join((*written, f"{lines[-2]}{total}\n{lines[-1]}{_number(value[-1])}\n"))
+
     def _describe(self, metric: semconv.Metric, attributes: Mapping[str, Any]) -> _Series:
-        own = "".join(f'{name}="{_escape(str(attributes.get(name, "")))}",' for name in metric.labels)
-        labels = (own + self._constant).rstrip(",")
-        lines: tuple[str, ...]
-        if metric.kind == "histogram":
-            bounds = [*(str(bound) for bound in metric.buckets), "+Inf"]
-            lines = (
-                *(f'{metric.name}_bucket{{{labels},le="{bound}"}} ' for bound in bounds),
-                f"{metric.name}_count{{{labels}}} ",
-                f"{metric.name}_sum{{{labels}}} ",
-            )
-        else:
-            lines = (f"{metric.name}{{{labels}}} ",)
-        series = _Series(attributes, lines)
+        labels = labels_of(metric, attributes)
+        series = _Series(attributes, labels, lines=self._lines(metric, labels))
         # The entry holds the attributes, so their id cannot be taken over by another series.
         self._series[id(attributes)] = series
         return series
+
+    def _lines(self, metric: semconv.Metric, values: Labels) -> tuple[str, ...]:
+        own = "".join(
+            f'{name}="{_escape(value)}",' for name, value in zip(metric.labels, values, strict=False)
+        )
+        labels = (own + self._constant).rstrip(",")
+        if metric.kind != "histogram":
+            return (f"{metric.name}{{{labels}}} ",)
+        bounds = [*(str(bound) for bound in metric.buckets), "+Inf"]
+        return (
+            *(f'{metric.name}_bucket{{{labels},le="{bound}"}} ' for bound in bounds),
+            f"{metric.name}_count{{{labels}}} ",
+            f"{metric.name}_sum{{{labels}}} ",
+        )
 
 
 def _by_bucket(point: HistogramDataPoint) -> dict[int, Any]:

@@ -2,7 +2,7 @@
 
 Folding is pure computation (metrics, sums), so a reader may do it too: `drain` folds whatever is
 queued on the caller's thread. Nothing queued is ever dropped: past a limit the host's thread
-folds a few records itself, which bounds the queue without losing a number.
+folds a few records itself (`help`), which bounds the queue without losing a number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from opentelemetry.context import Context
 
@@ -18,7 +20,16 @@ from otel_genapp.context import start_in_no_context
 from otel_genapp.quiet import quiet
 from otel_genapp.records import Record
 
-Fold = Callable[[Record, Context], None]
+Position = tuple[str, int]
+"""Where a record stands in a journal: the segment's name, and the bytes up to the record's end."""
+
+
+class Fold(Protocol):
+    """What is done with each record."""
+
+    def __call__(self, record: Record, context: Context, *, position: Position | None) -> None:
+        """Fold it; `position` is where it is safe, if it is."""
+
 
 QUEUE_LIMIT = 10_000
 _BATCH = 64
@@ -26,16 +37,25 @@ _HELP_WAIT_S = 0.01
 """How long the host's thread waits for its turn to help; a signal handler may have come in between."""
 _GATHER_S = 0.02
 """How long records may gather before the thread folds them; readers fold at once."""
+_RETRY_S = 1.0
 _guarded = quiet("pipeline")
 
 
 class Folds:
     """A queue of records, folded in order by whoever holds the fold lock."""
 
-    def __init__(self, fold: Fold, *, queue_limit: int = QUEUE_LIMIT) -> None:
+    def __init__(
+        self, fold: Fold, *, after: Callable[[], float | None] = lambda: None, queue_limit: int = QUEUE_LIMIT
+    ) -> None:
+        """`after` is called on the pipeline's thread when it has folded what there was.
+
+        It returns after how many seconds it wants to be called again though nothing came.
+        """
         self._fold = fold
+        self._after = after
         self._queue_limit = queue_limit
-        self._queue: deque[tuple[Record, Context]] = deque()
+        self._queue: deque[tuple[Record, Context, Position | None]] = deque()
+        self._position: Position | None = None
         self._next = threading.Lock()
         self._folding = threading.Lock()
         self._wake = threading.Event()
@@ -46,15 +66,24 @@ class Folds:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def append(self, record: Record, context: Context) -> None:
-        """Queue a record; `context` holds its span, for exemplars."""
-        self._queue.append((record, context))
+    def append(self, record: Record, context: Context, *, position: Position | None = None) -> None:
+        """Queue a record; `context` holds its span, for exemplars, and `position` is where it is safe."""
+        self._queue.append((record, context, position))
         if self._thread is None:
             self._start()
         if not self._wake.is_set():
             self._wake.set()
+
+    def help(self) -> None:
+        """Fold a few records here, on the host's thread, where too many are queued or nobody else will."""
         if len(self._queue) > self._queue_limit or self._closing.is_set():
             self._fold_batch(_HELP_WAIT_S)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[Position | None]:
+        """Nothing is folded meanwhile; gives where the record folded last stands."""
+        with self._folding:
+            yield self._position
 
     def drain(self, timeout_s: float) -> bool:
         """Fold everything queued before this call; False when that took longer than `timeout_s`."""
@@ -79,6 +108,7 @@ class Folds:
     def reset(self) -> None:
         """Start over with no thread and nothing queued; for the child of a fork."""
         self._queue = deque()
+        self._position = None
         self._next = threading.Lock()
         self._folding = threading.Lock()
         self._starting = threading.RLock()
@@ -94,13 +124,17 @@ class Folds:
                 self._thread = thread
 
     def _run(self) -> None:
+        pause_s: float | None = None
         while True:
-            self._wake.wait()
-            self._closing.wait(_GATHER_S)
+            if self._wake.wait(pause_s):
+                self._closing.wait(_GATHER_S)
             self._wake.clear()
             with _guarded:
                 while self._fold_batch(-1):
                     pass
+            pause_s = _RETRY_S
+            with _guarded:
+                pause_s = self._after()
             if self._closing.is_set():
                 return
 
@@ -124,9 +158,11 @@ class Folds:
 
     def _fold_next(self) -> bool:
         try:
-            record, context = self._queue.popleft()
+            record, context, position = self._queue.popleft()
         except IndexError:
             return False
         with _guarded:
-            self._fold(record, context)
+            self._fold(record, context, position=position)
+        if position is not None:
+            self._position = position
         return True

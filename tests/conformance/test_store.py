@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,31 +13,38 @@ import pytest
 from otel_genapp import semconv
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
 from otel_genapp.ledger.store import SessionPage, Store, Totals
-from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.records import Record, Usage
 from tests.builders import MINUTE_NS, START_NS, amendment, call
+from tests.conformance.stores import STORES
+from tests.postgres import Postgres, running_postgres
 
 Evicted = list[int]
 
 
-@contextmanager
-def memory_store(**limits: Any) -> Iterator[Store]:
-    store = MemoryStore(**limits)
-    yield store
-    store.close()
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], Postgres]]:
+    """The server, started for the first test that asks for it."""
+    with ExitStack() as stack:
+        started: list[Postgres] = []
 
+        def server() -> Postgres:
+            if not started:
+                started.append(stack.enter_context(running_postgres()))
+            return started[0]
 
-STORES = {"memory": memory_store}
+        yield server
 
 
 @pytest.fixture(params=STORES)
-def opened(request: pytest.FixtureRequest) -> Iterator[Callable[..., Store]]:
+def opened(
+    request: pytest.FixtureRequest, postgres: Callable[[], Postgres]
+) -> Iterator[Callable[..., Store]]:
     """Opens a store of each kind with the limits given."""
     kind: str = request.param
     open_ones = []
 
     def open_store(**limits: Any) -> Store:
-        context = STORES[kind](**limits)
+        context = STORES[kind](postgres, **limits)
         open_ones.append(context)
         return context.__enter__()
 
@@ -258,6 +265,7 @@ def test_active_sessions(store: Store) -> None:
     assert [store.active_sessions(since_ns=moment) for moment in since] == [3, 3, 2, 1, 0]
 
 
+@pytest.mark.parametrize("opened", ["memory"], indirect=True)
 def test_the_least_active_session_goes_first(opened: Callable[..., Store]) -> None:
     """Past the limit sessions lose their detail, each loss is told, and the totals keep everything."""
     evicted: list[None] = []
@@ -295,3 +303,57 @@ def test_a_closed_store_still_answers(store: Store) -> None:
     store.close()
     assert store.session("s1") == session_of("s1", call("1"))
     assert store.totals().overall == sums_of(call("1"))
+
+
+def test_positions_are_kept_with_the_records(store: Store) -> None:
+    """How far into the journals the records go is known, never goes back, and can be forgotten."""
+    assert store.positions() == {}
+    store.apply((call("1"),), through={"journal-a": 100})
+    store.apply((call("2"),), through={"journal-a": 50, "journal-b": 7})
+    store.apply((), through={"journal-b": 9})
+    assert store.positions() == {"journal-a": 100, "journal-b": 9}
+    store.forget(["journal-a", "journal-unknown"])
+    assert store.positions() == {"journal-b": 9}
+
+
+def test_history_is_paged(store: Store) -> None:
+    """Every kept call of a session once, newest first, whatever the size of a page; amendments are none."""
+    calls = [call(str(number)) for number in range(10)]
+    store.apply((*calls, amendment("3"), call("other", session_id="s2")))
+    for limit in (1, 3, 10, 100):
+        found: list[Record] = []
+        cursor = None
+        while True:
+            page = store.history("s1", limit=limit, cursor=cursor)
+            found += page.calls
+            cursor = page.next
+            if cursor is None:
+                break
+        assert found == calls[::-1]
+    assert store.history("unknown", limit=5, cursor=None).calls == ()
+    with pytest.raises(ValueError, match="cursor"):
+        store.history("s1", limit=5, cursor="x")
+
+
+def test_old_sessions_are_tidied_away(store: Store) -> None:
+    """Sessions whose last call is older lose their detail; the others and the totals keep everything."""
+    old, kept = call("1", session_id="old"), call("2", session_id="kept", started_at_ns=START_NS + MINUTE_NS)
+    store.apply((old, kept))
+    before = store.totals()
+    assert store.tidy(before_ns=START_NS + MINUTE_NS // 2) == 1
+    assert (store.session("old"), store.session("kept")) == (None, session_of("kept", kept))
+    assert (store.totals(), store.sessions(limit=5, cursor=None).ids) == (before, ("kept",))
+
+
+@pytest.mark.parametrize(
+    "text", ["nul\0", "\ud800", "\u0434\u043e\u043c", "'; DROP TABLE x; --", "x" * 256, " "]
+)
+def test_any_text_is_kept(store: Store, text: str) -> None:
+    """Session ids, models and users of any characters are found again, and break nothing."""
+    record = call("1", session_id=text, model=text, user_id=text, error_type=text)
+    store.apply((record, call("2", session_id="plain")))
+    found = store.session(text)
+    assert found is not None
+    assert (found.sums, list(found.newest)) == (sums_of(record), [record])
+    assert store.totals().overall.calls == 2
+    assert store.clear(text)

@@ -1,4 +1,4 @@
-"""Forked children: they never hang, they start from zero, and what is the parent's stays the parent's."""
+"""Forked children: they never hang, count for all to see, and what is the parent's to send stays the parent's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ LOCKS = (_thread.LockType, type(threading.RLock()))
 
 def call_llm(number: int = 1) -> None:
     for _ in range(number):
-        with bind(session_id="child"), action_tracking("work_handler"), llm_call("gpt-5", "openai") as call:
+        with (
+            bind(session_id=os.getpid()),
+            action_tracking("work_handler"),
+            llm_call("gpt-5", "openai") as call,
+        ):
             call.usage(input=1, output=1)
 
 
@@ -61,12 +65,13 @@ def series(telemetry: Telemetry, *names: str) -> dict[str, float]:
 def day_of_a_child(telemetry: Telemetry, collector: Collector) -> dict[str, Any]:
     """The scripted work of a child, and what it sees then."""
     call_llm(CALLS)
-    session = telemetry.sessions.get("child")
+    session = telemetry.sessions.get(os.getpid())
+    counts = series(telemetry, "genapp_llm_requests_total", "genapp_action_count_total")
     return {
         "browsed": browse(collector),
         "flushed": telemetry.flush(CHILD_S),
         "session": session.as_dict()["total_requests"] if session is not None else None,
-        "counts": series(telemetry, "genapp_llm_requests_total", "genapp_action_count_total"),
+        "counted": {name for name, value in counts.items() if value >= CALLS},
     }
 
 
@@ -74,9 +79,9 @@ GOOD_DAY = {
     "browsed": (200, 200),
     "flushed": True,
     "session": CALLS,
-    "counts": {
-        "genapp_llm_requests_total{provider=openai,model=gpt-5,operation=chat,status=success": CALLS,
-        "genapp_action_count_total{name=work_handler,status=success": CALLS,
+    "counted": {
+        "genapp_llm_requests_total{provider=openai,model=gpt-5,operation=chat,status=success",
+        "genapp_action_count_total{name=work_handler,status=success",
     },
 }
 
@@ -147,7 +152,7 @@ def fork_while_threads_record() -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_fork_while_threads_record_and_scrape() -> None:
-    """Children of a busy parent do their work, counted from zero, and the parent goes on."""
+    """Children of a busy parent do their work, each in a session of its own, and the parent goes on."""
     assert in_fresh_process(fork_while_threads_record) == {
         "bad days": [],
         "the parent goes on": True,
@@ -233,7 +238,7 @@ def test_fork_with_every_lock_held() -> None:
     """A lock that another thread holds at the fork, ours or the SDK's, hangs nothing in the child."""
     seen = in_fresh_process(fork_with_locks_held)
     assert seen["bad days"] == {}
-    assert {"pipeline.folds.Folds._folding", "ledger.store_memory.MemoryStore._lock"} <= {*seen["kinds"]}
+    assert {"pipeline.folds.Folds._folding", "ledger.sql.engine.Database._using"} <= {*seen["kinds"]}
     assert seen["locks"] > 100
 
 
@@ -256,7 +261,7 @@ def fork_between_spans() -> dict[str, Any]:
             "spans": len(sent),
             "twice": [span for span, times in sent.items() if times > 1],
             "requests": collector.total("genapp_llm_requests"),
-            "parent": telemetry.totals()["total_requests"],
+            "counted": telemetry.totals()["total_requests"],
             "instances": len({point.resource["service.instance.id"] for point in collector.points}),
         }
 
@@ -268,7 +273,7 @@ def test_what_is_the_parents_stays_the_parents() -> None:
         "spans": CALLS + 1 + CALLS,
         "twice": [],
         "requests": CALLS + 1 + CALLS,
-        "parent": CALLS + 1,
+        "counted": CALLS + 1 + CALLS,
         "instances": 2,
     }
 

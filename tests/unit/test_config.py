@@ -23,7 +23,7 @@ DEFAULTS = Settings(
     env="dev",
     version="",
     internal_auth=(),
-    store="memory://",
+    store="",
     state_dir="",
     instance="",
     trust_incoming="loopback,private",
@@ -32,6 +32,7 @@ DEFAULTS = Settings(
     fastapi_spans="native",
     prometheus_auth=False,
     session_limit=10_000,
+    retention_days=30,
     prices="",
     otel=OtelEnvironment(
         disabled=False,
@@ -58,6 +59,7 @@ FULL = {
     "GENAPP_CLIENT_PATHS": "/v1/chat/completions, /v1/files/{id}",
     "GENAPP_FASTAPI_SPANS": "contrib",
     "GENAPP_LLM_WIRE": "off",
+    "GENAPP_RETENTION_DAYS": "90",
     "GENAPP_PROMETHEUS_AUTH": "Yes",
     "GENAPP_SESSION_LIMIT": "500",
     "GENAPP_PRICES": "/etc/shop/prices.toml",
@@ -87,6 +89,7 @@ def test_every_setting_has_its_variable() -> None:
         llm_wire=False,
         prometheus_auth=True,
         session_limit=500,
+        retention_days=90,
         prices="/etc/shop/prices.toml",
     )
 
@@ -146,8 +149,11 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"app": "a", "client_paths": "v1"}, "client_paths has 'v1'; a template starts with /"),
     ({"app": "a", "trust_incoming": "10.0.0.0/99"}, "trust_incoming has '10.0.0.0/99'; write loopback,"),
     ({"app": "a", "propagate_to": "https://x"}, "propagate_to has 'https://x'; write loopback, private,"),
-    ({"app": "a", "store": "redis://u:hunter2@db/0?password=hunter2"}, "got 'redis://db/0': no other store"),
-    ({"app": "a", "store": "u:hunter2@db"}, "store must be memory://, got 'db'"),
+    (
+        {"app": "a", "store": "redis://u:hunter2@db/0?password=hunter2"},
+        "store must begin with one of memory://, sqlite:///, postgresql+psycopg://, got 'redis://db/0'",
+    ),
+    ({"app": "a", "store": "u:hunter2@db"}, "got 'db'"),
 ]
 
 

@@ -79,7 +79,7 @@ def endless_file(file: Path) -> str:
     with file.open("wb") as content:
         content.truncate(MAX_FILE_BYTES + 1)
     file.chmod(0o600)
-    return f"{file} has 1048577 bytes, more than 1048576; remove it"
+    return f"{file} has {MAX_FILE_BYTES + 1} bytes, more than {MAX_FILE_BYTES}; remove it"
 
 
 def given_file(file: Path) -> str:

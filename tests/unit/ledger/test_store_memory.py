@@ -49,5 +49,5 @@ def test_reset_in_a_child() -> None:
     store = MemoryStore()
     store.apply((call("1"),))
     store._lock.acquire()
-    store.reset()
+    store.restart()
     assert (store.session("s1"), store.totals().overall.calls, store.apply((call("1"),))) == (None, 0, 1)

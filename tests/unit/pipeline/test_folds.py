@@ -8,7 +8,7 @@ import time
 import pytest
 from opentelemetry.context import Context
 
-from otel_genapp.pipeline.folds import Folds
+from otel_genapp.pipeline.folds import Folds, Position
 from otel_genapp.records import Record
 from tests.builders import call
 from tests.conftest import OwnError
@@ -26,7 +26,7 @@ class Ledger:
         self.open = threading.Event()
         self.open.set()
 
-    def fold(self, record: Record, context: Context) -> None:
+    def fold(self, record: Record, context: Context, *, position: Position | None) -> None:
         assert context is CONTEXT
         self.reached.set()
         assert self.open.wait(10)
@@ -80,6 +80,7 @@ def test_records_after_close_are_folded_at_once() -> None:
     assert folds.close(1)
     for record in numbered(3):
         folds.append(record, CONTEXT)
+        folds.help()
     assert ledger.folded == ["0", "1", "2"]
 
 
@@ -88,7 +89,7 @@ def test_a_raising_fold_does_not_end_the_thread(own_errors: list[OwnError]) -> N
     """A record that cannot be folded is reported; the next ones are."""
     folded = []
 
-    def fold(record: Record, _context: Context) -> None:
+    def fold(record: Record, context: Context, *, position: Position | None) -> None:
         if record.call_id == "1":
             raise ValueError("not this one")
         folded.append(record.call_id)
@@ -105,7 +106,7 @@ def test_the_queue_is_bounded_and_readers_get_their_turn() -> None:
     """With 8 threads bringing more than one can fold, the queue keeps its limit and a drain its time."""
     limit, folded = 300, []
 
-    def fold(record: Record, _context: Context) -> None:
+    def fold(record: Record, context: Context, *, position: Position | None) -> None:
         end_s = time.perf_counter() + 20e-6
         while time.perf_counter() < end_s:
             pass
@@ -117,6 +118,7 @@ def test_the_queue_is_bounded_and_readers_get_their_turn() -> None:
     def bring(worker: int) -> None:
         for record in numbered(1500):
             folds.append(record, CONTEXT)
+            folds.help()
             longest[worker] = max(longest[worker], len(folds))
 
     threads = [threading.Thread(target=bring, args=(worker,)) for worker in range(8)]
@@ -136,13 +138,19 @@ def test_a_record_made_inside_a_fold_does_not_lock_up() -> None:
     folds: Folds
     folded: list[str] = []
 
-    def fold(record: Record, context: Context) -> None:
+    def fold(record: Record, context: Context, *, position: Position | None) -> None:
         folded.append(record.call_id)
         if record.call_id == "0":
             folds.append(call("inner"), context)
+            folds.help()
 
     folds = Folds(fold, queue_limit=0)
-    bringing = threading.Thread(target=folds.append, args=(call("0"), CONTEXT), daemon=True)
+
+    def bring() -> None:
+        folds.append(call("0"), CONTEXT)
+        folds.help()
+
+    bringing = threading.Thread(target=bring, daemon=True)
     bringing.start()
     bringing.join(5)
     assert not bringing.is_alive()

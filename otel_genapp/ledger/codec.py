@@ -1,0 +1,112 @@
+"""Records as bytes: what a journal holds. One line of JSON, the values in a fixed order after a version.
+
+Written on the host's thread for every call, so it is the cheapest form that is exact: texts may
+hold anything the application's do, lone surrogates included, and numbers keep every bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, Final
+
+from otel_genapp.errors import GenappError
+from otel_genapp.records import LLMAmendment, LLMCall, Record, Usage
+
+CALL, AMENDMENT = "c1", "a1"
+"""Kind and version; a change of the fields of records makes a new one."""
+
+_USAGE: Final = tuple(field.name for field in fields(Usage))
+_CALL: Final = tuple(field.name for field in fields(LLMCall) if field.init and field.name != "usage")
+_AMENDMENT: Final = tuple(field.name for field in fields(LLMAmendment) if field.name != "usage")
+_TUPLES: Final = frozenset({"tool_names", "finish_reasons", "attempts"})
+_WHOLE: Final = frozenset({"started_at_ns", "at_ns", "seq", "tool_calls"})
+
+_usage_of = attrgetter(*_USAGE)
+_call_of = attrgetter(*_CALL)
+_amendment_of = attrgetter(*_AMENDMENT)
+_encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class DecodeError(GenappError, ValueError):
+    """The bytes are no record that this version can read; the message says why."""
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of a record: ASCII, without line breaks."""
+    if isinstance(record, LLMCall):
+        return _encoded((CALL, _usage_of(record.usage), _call_of(record))).encode("ascii")
+    return _encoded((AMENDMENT, _usage_of(record.usage), _amendment_of(record))).encode("ascii")
+
+
+def decode(data: bytes) -> Record:
+    """The record `encode` made these bytes of.
+
+    Raises:
+        DecodeError: they are not what this version writes: a newer one's, or damaged.
+    """
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"no record: {error}") from None
+    if not isinstance(said, list) or not said:
+        raise DecodeError("no record: not a list")
+    if said[0] == CALL:
+        return LLMCall(**_values(said, _CALL))
+    if said[0] == AMENDMENT:
+        return LLMAmendment(**_values(said, _AMENDMENT))
+    raise DecodeError(f"a record of the kind {str(said[0])[:16]!r}, which this version does not know")
+
+
+def _values(said: list[Any], names: tuple[str, ...]) -> dict[str, Any]:
+    if len(said) != 3 or not isinstance(said[1], list) or not isinstance(said[2], list):
+        raise DecodeError("a record with other parts than this version knows")
+    usage, values = said[1], said[2]
+    if len(usage) != len(_USAGE) or len(values) != len(names):
+        raise DecodeError("a record with other fields than this version knows")
+    if not all(tokens is None or _is_whole(tokens) for tokens in usage):
+        raise DecodeError("a record with tokens that are no numbers")
+    found: dict[str, Any] = {"usage": Usage(*usage)}
+    for name, value in zip(names, values, strict=True):
+        found[name] = _checked(name, value)
+    return found
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name in _TUPLES:
+        return tuple(_all(value, _is_text, name=name))
+    if name == "priced_parts":
+        return tuple(tuple(part) for part in _all(value, _is_part, name=name))
+    if name == "duration_ms":
+        is_right = isinstance(value, int | float) and not isinstance(value, bool)
+    elif name in _WHOLE:
+        is_right = _is_whole(value)
+    elif name == "cost_nano_usd":
+        is_right = value is None or _is_whole(value)
+    elif name == "first_token_ms":
+        is_right = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    else:
+        is_right = isinstance(value, str) or (value is None and name not in {"call_id", "status", "model"})
+    if not is_right:
+        raise DecodeError(f"a record whose {name} is {type(value).__name__}")
+    return value
+
+
+def _all(values: Any, is_right: Callable[[Any], bool], *, name: str) -> list[Any]:
+    if not isinstance(values, list) or not all(is_right(value) for value in values):
+        raise DecodeError(f"a record whose {name} is no list of what belongs there")
+    return values
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and _is_text(value[0]) and _is_whole(value[1])

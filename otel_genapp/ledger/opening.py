@@ -1,0 +1,65 @@
+"""Which store a telemetry has: the one its settings name, else SQLite in the state directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_genapp.config import ENVIRONMENT, MEMORY_STORE, Settings, without_userinfo
+from otel_genapp.ledger.store import Store
+from otel_genapp.ledger.store_memory import MemoryStore
+from otel_genapp.quiet import logger
+from otel_genapp.state_directory import StateDirectory
+
+DATABASE = "ledger.db"
+"""The SQLite database in the state directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store, how it may be shown, and what is wrong with it ("" if nothing)."""
+
+    store: Store
+    shown: str
+    note: str = ""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it ends with the process: nothing has to be kept for it on disk."""
+        return isinstance(self.store, MemoryStore)
+
+
+def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[[], None]) -> Opened:
+    """Open the store. Where no place for one was named and none can be written, it is memory, with a warning.
+
+    A store behind a network is not waited for: it may come up later.
+
+    Raises:
+        MissingDependencyError: what the store needs is not installed.
+        StoreError: the store cannot be used, and never will like this.
+    """
+    url = settings.store
+    if url == MEMORY_STORE or settings.otel.disabled:
+        return Opened(_memory(settings, on_evict), MEMORY_STORE)
+    if not url and state.path is None:
+        note = (
+            "sessions are kept in memory and end with this process: the state directory cannot be used; "
+            f"set {ENVIRONMENT['state_dir']} to a directory this process may write to, or {ENVIRONMENT['store']}"
+        )
+        logger.warning("%s", note)
+        return Opened(_memory(settings, on_evict), MEMORY_STORE, note)
+    from otel_genapp.ledger.sql import SQLStore
+
+    url = url or f"sqlite:///{_database(state)}"
+    return Opened(SQLStore.open(url), without_userinfo(url))
+
+
+def _memory(settings: Settings, on_evict: Callable[[], None]) -> MemoryStore:
+    return MemoryStore(session_limit=settings.session_limit, on_evict=on_evict)
+
+
+def _database(state: StateDirectory) -> Path:
+    if state.path is None:
+        raise ValueError("no state directory")
+    return state.path / DATABASE
