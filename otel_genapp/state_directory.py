@@ -58,12 +58,14 @@ class StateDirectory:
     `problem` is empty, or says in words what is wrong and what to do. No method raises.
     """
 
-    __slots__ = ("_failures", "_refusal", "path")
+    __slots__ = ("_failures", "_refusal", "errno", "path")
 
     def __init__(self, path: Path | None, refusal: str = "") -> None:
         self.path = path
         self._refusal = refusal
         self._failures: dict[str, str] = {}
+        self.errno = 0
+        """The error number of the last failure, if the system gave one."""
 
     @property
     def problem(self) -> str:
@@ -204,6 +206,7 @@ class StateDirectory:
             yield directory
 
     def _said(self, name: str, error: OSError) -> str:
+        self.errno = error.errno or 0
         if self.path is None:
             return ""
         return _describe(self.path / name, error)

@@ -133,7 +133,7 @@ class Journal:
         if self._fd is None or self._size >= self._segment_bytes:
             self._open_next()
         if self._fd is None:
-            self._on_loss(self._why_closed)
+            self._on_loss(_REASONS.get(self._state.errno, "no_directory"))
             return None
         reason = self._write(self._fd, data)
         if reason == "disk_full" and self._free_reserve():
@@ -157,7 +157,6 @@ class Journal:
 
     def _open_next(self) -> None:
         """Begin a segment; where that cannot be, an open one goes on past its bound."""
-        self._why_closed = "no_directory"
         if self._refused and self._refused % _RETRY_EVERY and self._fd is None:
             self._refused += 1
             return

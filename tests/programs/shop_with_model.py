@@ -22,7 +22,10 @@ client = httpx.Client(timeout=10)
 def ask() -> dict[str, str]:
     """One call to the model, of the kind that is asked for, in a session of its own."""
     kind, session = request.args["kind"], request.args["id"]
-    body: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "How long is the coast?"}]}
+    body: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": "How long is the coast?"}],
+    }
     headers = {"x-fake-answer": '{"fault": {"kind": "error", "status": 500}}'} if kind == "fail" else {}
     with bind(session_id=session):
         if kind in {"stream", "cancel"}:
