@@ -205,6 +205,8 @@ class Machinery:
         settled = self.folds.close(timeout_s * 0.2) and self._write_ledger(timeout_s * 0.2)
         self.workers.end()
         self.ledger.close()
+        with _guarded:
+            self.store.close()  # opened again where somebody still reads
         arrived = _all([export.begin_last_flush() for export in self._exports()], deadline)
         for export in self._exports():
             with _guarded:
