@@ -166,7 +166,7 @@ def measure(spec: dict[str, Any], cell: dict[str, Any]) -> dict[str, Any]:
     if foreign:
         trace.set_tracer_provider(TracerProvider())
         instrument(spec.get("instrument", []))
-    telemetry = init_telemetry("matrix", env="dev")
+    telemetry = init_telemetry("matrix", env="dev", store="memory://", instance=str(os.getpid()))
     if not foreign:
         instrument(spec.get("instrument", []))
     records = _watch_records(telemetry)
@@ -190,10 +190,10 @@ def _watch_records(telemetry: Any) -> list[Record]:
     store, seen = telemetry._machinery.store, []
     apply = store.apply
 
-    def watched(records: Any) -> int:
+    def watched(records: Any, **positions: Any) -> int:
         fresh = list(records)
         seen.extend(fresh)
-        number: int = apply(fresh)
+        number: int = apply(fresh, **positions)
         return number
 
     store.apply = watched
