@@ -58,6 +58,12 @@ COMPARISONS = {
         bare=dict.fromkeys(HTTP_ARMS, "bare"),
         figures=(ratio("full", "stock", 0.5), ratio("unsampled", "pfi", 1.0)),
     ),
+    "ledger": Comparison(
+        title="keeping count of a call, µs of CPU on the host's thread",
+        arms={"keep": OURS, "event_bus": OURS},
+        counts={"keep": 2000, "event_bus": 2000},
+        figures=(ratio("keep", "event_bus", 0.1),),
+    ),
     "llm": llm(
         f"stream: {CHUNKS} chunks, parsed beforehand",
         "call",

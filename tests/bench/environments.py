@@ -36,6 +36,7 @@ COMMON = re.compile(
 SHARED = {
     "http": ("fastapi", "starlette", "opentelemetry-sdk", "opentelemetry-instrumentation-fastapi"),
     "scrape": ("opentelemetry-sdk", "opentelemetry-exporter-prometheus", "prometheus-client"),
+    "ledger": ("pydantic",),
     **dict.fromkeys(("llm", "whole"), ("openai", "httpx2", "pydantic", "opentelemetry-sdk")),
 }
 """Comparison -> the packages whose versions say most about its numbers."""

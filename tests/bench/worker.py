@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import http_arms, llm_arms, scrape_arms
+from tests.bench import http_arms, ledger_arms, llm_arms, scrape_arms
 
-ARMS = {**http_arms.ARMS, **scrape_arms.ARMS, **llm_arms.ARMS}
+ARMS = {**http_arms.ARMS, **scrape_arms.ARMS, **llm_arms.ARMS, **ledger_arms.ARMS}
 
 
 def main(name: str, folder: str) -> None:
