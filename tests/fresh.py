@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import traceback
 import warnings
 from collections.abc import Callable
@@ -30,7 +31,9 @@ def in_fresh_process(act: Callable[..., Any], *arguments: Any, own_errors: bool 
     Own errors fail it too, unless they are expected.
     """
     ours, theirs = _context.Pipe()
-    process = _context.Process(target=_run, args=(theirs, act, arguments, own_errors))
+    process = _context.Process(
+        target=_run, args=(theirs, act, arguments, own_errors, os.environ["XDG_STATE_HOME"])
+    )
     process.start()
     theirs.close()
     try:
@@ -50,7 +53,10 @@ def in_fresh_process(act: Callable[..., Any], *arguments: Any, own_errors: bool 
     return result
 
 
-def _run(pipe: Connection, act: Callable[..., Any], arguments: Any, own_errors: bool) -> None:
+def _run(
+    pipe: Connection, act: Callable[..., Any], arguments: Any, own_errors: bool, state_home: str
+) -> None:
+    os.environ["XDG_STATE_HOME"] = state_home  # the server has that of the first test
     warnings.simplefilter("error")
     logging.getLogger().addHandler(logging.NullHandler())
     seen: list[str] = []
