@@ -22,7 +22,7 @@ CALLS = 3
 
 
 def start(name: str = "shop", **settings: Any) -> Telemetry:
-    return init_telemetry(name, "prod", internal_auth="test", **settings)
+    return init_telemetry(name, "prod", internal_auth="test", store="memory://", **settings)
 
 
 def call_llm(number: int = CALLS) -> None:
