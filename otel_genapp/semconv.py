@@ -158,7 +158,7 @@ TELEMETRY_RECORDS = Metric(
     "What telemetry made and where it went: created = stored + queued + spooled + dropped.", "{record}",
     known=(
         ("llm_call", "created"), ("llm_call", "stored"),
-        ("span", "created"), ("span", "exported"),
+        ("span", "created"), ("span", "exported"), ("span", "spooled"), ("span", "unspooled"),
         ("event", "created"), ("event", "delivered"),
     ),
 )  # fmt: skip
@@ -166,7 +166,9 @@ TELEMETRY_DROPPED = Metric(
     "genapp_telemetry_dropped_total", "counter", ("what", "reason"), "Telemetry lost, by reason.",
     "{record}",
     known=(
-        ("span", "export_failed"), ("span", "queue_full"), ("span", "redaction_failed"), ("span", "shutdown"),
+        ("span", "encoding_failed"), ("span", "queue_full"), ("span", "redaction_failed"), ("span", "rejected"),
+        ("span", "shutdown"), ("span", "spool_full"), ("span", "too_large"),
+        ("journal", "disk_full"), ("journal", "io_error"), ("journal", "no_directory"), ("journal", "torn"),
         ("event", "queue_full"), ("event", "shutdown"), ("event", "subscriber_error"),
         ("llm_call", "never_ended"),
         ("measurement", "invalid_value"), ("session", "memory_limit"), ("usage", "invalid_value"),

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
+from otel_genapp.bootstrap.accounts import Accounts
 from otel_genapp.capture.client_exchange import finish_open_exchanges
 from otel_genapp.capture.finalizers import measure_put_off, watch_collections
 from otel_genapp.capture.llm_wire.reaper import finish_open_calls
@@ -27,7 +28,6 @@ from otel_genapp.ledger.journal import Journal
 from otel_genapp.ledger.keeping import Ledger
 from otel_genapp.ledger.opening import open_store
 from otel_genapp.logs import install_logging
-from otel_genapp.metrics.bound import NO_EXEMPLAR
 from otel_genapp.metrics.fork import restart_counts
 from otel_genapp.metrics.instance import find_instance
 from otel_genapp.metrics.instruments import Instruments
@@ -66,33 +66,35 @@ class Machinery:
 
     def __init__(self, settings: Settings, state: StateDirectory) -> None:
         self.settings = settings
+        self._state = state
+        self.accounts = accounts = Accounts()
         self.prices = Prices(settings.prices)
         self._pricing = threading.Lock()
-        self._opened = open_store(settings, state, on_evict=self._count_eviction)
+        self._opened = open_store(settings, state, on_evict=accounts.evicted)
         self.store = self._opened.store
         journal = (
             None
             if self._opened.in_memory or state.path is None
-            else Journal(state, on_loss=lambda reason: self._count_drop("journal", reason))
+            else Journal(state, on_loss=accounts.unjournaled)
         )
         self.ledger = Ledger(
             self.store,
             state=state,
             journal=journal,
             price=self._priced,
-            count_stored=self._count_stored,
-            count_loss=self._count_drop,
+            count_stored=accounts.stored,
+            count_loss=accounts.drop,
             is_needed=lambda segment: self.workers.needs(segment),  # noqa: PLW0108 - there are none yet
         )
         self._maintain_at_s = self._ask_store_at_s = 0.0
-        self.events = EventBus(self._count_event)
+        self.events = EventBus(accounts.event)
         self.folds = Folds(self._fold, after=self._after_folding)
         self.tree = Tree()
         self.recording = Recording()
         self.own_paths: set[str] = set()
         """Paths of our endpoints, once they are mounted: their requests make no spans."""
         self.processor = GenappSpanProcessor(
-            self.tree, self._emit, events=self.events, count_drop=self._count_drop
+            self.tree, self._emit, events=self.events, count_drop=accounts.drop
         )
         self.reader = GenappPrometheusReader(providers.constant_labels(settings))
         self.meters: Any = MeterProvider(
@@ -106,6 +108,7 @@ class Machinery:
             semconv.ACTIVE_SESSIONS.name: self._active_sessions,
         }
         self.instruments = Instruments(self.meters.get_meter(semconv.SCOPE, __version__), gauges)
+        accounts.instruments = self.instruments
         self.workers = WorkerMetrics(
             self.reader,
             state,
@@ -134,7 +137,7 @@ class Machinery:
         self._global_meters = meters if ours else None
         tracing = providers.Tracing(self.settings, self.recording)
         self._start_exports(export_spans=tracing.owned)
-        self._undo = [install_logging(), quiet.observe(self._count_own_error), watch_collections()]
+        self._undo = [install_logging(), quiet.observe(self.accounts.own_error), watch_collections()]
         with _guarded:
             system = SystemMetrics(self.meters, excluded=self.settings.otel.excluded_system_metrics)
             self._system = system
@@ -282,6 +285,8 @@ class Machinery:
                 "traces": export is not None,
                 "metrics": bool(self._metric_exports),
                 "spans_pending": export.pending if export is not None else 0,
+                "spans_spooled": export.spooled if export is not None else 0,
+                "problem": export.problem if export is not None else "",
             },
             "notes": [note for note in notes if note],
         }
@@ -292,8 +297,9 @@ class Machinery:
             providers.span_exporter(settings).shutdown()  # a missing package is told now, not later
             self._span_export = SpanExport(
                 lambda: providers.span_exporter(settings),
-                self._count_delivery,
+                self.accounts.delivery,
                 queue_size=settings.otel.span_queue_size,
+                state=self._state,
             )
         if settings.otel.metrics_endpoint:
             # Conventional http.* metrics leave beside these, so the genapp_ ones would double them.
@@ -324,7 +330,7 @@ class Machinery:
         self.folds.drain(DRAIN_TIMEOUT_S)
 
     def _emit(self, record: Record, context: Context) -> None:
-        self.instruments.telemetry_records.record(1, ("llm_call", "created"), NO_EXEMPLAR)
+        self.accounts.record("llm_call", "created")
         # Queued in the journal's order, so that one position says which records are folded.
         self.ledger.keep(record, then=lambda position: self.folds.append(record, context, position=position))
         self.folds.help()
@@ -354,9 +360,6 @@ class Machinery:
             return self.ledger.write(max(timeout_s, 0)) and not self.ledger.waiting
         return False
 
-    def _count_stored(self, number: int) -> None:
-        self.instruments.telemetry_records.record(number, ("llm_call", "stored"), NO_EXEMPLAR)
-
     def _active_sessions(self) -> int | None:
         now_s = time.monotonic()
         if now_s < self._ask_store_at_s:
@@ -366,28 +369,6 @@ class Machinery:
         found = self.store.active_sessions(since_ns=time.time_ns() - ACTIVE_WINDOW_S * 10**9)
         self._ask_store_at_s = 0.0
         return found
-
-    def _count_drop(self, what: str, reason: str) -> None:
-        self.instruments.telemetry_dropped.record(1, (what, reason))
-
-    def _count_eviction(self) -> None:
-        self._count_drop("session", "memory_limit")
-
-    def _count_event(self, outcome: str, reason: str) -> None:
-        if outcome == "dropped":
-            self._count_drop("event", reason)
-        else:
-            self.instruments.telemetry_records.record(1, ("event", outcome))
-
-    def _count_delivery(self, what: str, outcome: str, *, number: int) -> None:
-        if outcome in {"created", "exported"}:
-            self.instruments.telemetry_records.record(number, (what, outcome))
-        else:
-            self.instruments.telemetry_dropped.record(number, (what, outcome))
-
-    def _count_own_error(self, site: str, error: Exception) -> None:
-        del error
-        self.instruments.telemetry_errors.record(1, (site,))
 
 
 def _all(answers: list[Callable[[float], bool]], deadline: float) -> bool:

@@ -1,12 +1,16 @@
 """An OTLP/HTTP collector that fails on command, in a process of its own.
 
 Run as a program it listens on loopback and obeys lines on stdin, each acknowledged on stdout. What
-it takes is appended to a file, the receiving ledger, as JSON lines: one `span` or `point` each.
+it takes is appended to a file, the receiving ledger, as JSON lines: one `span` or `point` each, and
+one `request` for each request with spans that was answered.
 
     ok                answer and keep           ack_lost     keep, then close without an answer
     503               refuse for the moment     hang         read, and never answer
     429 SECONDS       refuse, with Retry-After  black_hole   accept, and never read
     400               refuse for good           refuse       accept no connection
+    poison 400 NAME   refuse what holds a span of that name
+    413 BYTES         refuse what is longer     drip         answer, a byte every now and then
+    partial NUMBER    keep all but so many spans of each request, and say so
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -52,13 +57,42 @@ class Point:
     resource: dict[str, Any] = field(compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class Request:
+    """A request with spans, as it was answered, at a time of the monotonic clock."""
+
+    at_s: float
+    status: int
+    bytes: int
+    spans: int
+    encoding: str
+    token: str
+    """Of the header `x-token`."""
+
+
 class Collector:
     """The collector as the tests hold it."""
 
-    def __init__(self, process: subprocess.Popen[str], ledger: Path) -> None:
-        self._process = process
+    def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Run; after `kill`, on the same port and with the same ledger."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.flaky_collector", str(self._ledger), str(self.port)],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.port = int(self._told())
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        self._process.kill()
+        self._process.communicate()
 
     @property
     def endpoint(self) -> str:
@@ -81,6 +115,11 @@ class Collector:
     def points(self) -> list[Point]:
         """Every point taken, oldest first."""
         return [Point(**line) for kind, line in self._lines() if kind == "point"]
+
+    @property
+    def requests(self) -> list[Request]:
+        """Every request with spans that was answered, oldest first."""
+        return [Request(**line) for kind, line in self._lines() if kind == "request"]
 
     def total(self, name: str, *, service: str | None = None, **attributes: Any) -> float:
         """The sum over processes and label sets of a metric's last values, of one service if named."""
@@ -109,32 +148,24 @@ def collecting(mode: str = "ok") -> Iterator[Collector]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.jsonl"
         ledger.touch()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.flaky_collector", str(ledger)],
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        collector = Collector(ledger)
         try:
-            collector = Collector(process, ledger)
             if mode != "ok":
                 collector.be(mode)
             yield collector
         finally:
-            process.kill()
-            process.communicate()
+            collector.kill()
 
 
 class _Server:
     """The collector's own side; one thread for each connection."""
 
-    def __init__(self, ledger: str) -> None:
+    def __init__(self, ledger: str, port: int) -> None:
         self._ledger = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._mode = "ok"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._port = 0
+        self._port = port
         self._listening: socket.socket | None = None
         self._listen()
 
@@ -180,28 +211,68 @@ class _Server:
             while request := incoming.readline():
                 headers = parse_headers(incoming)
                 body = incoming.read(int(headers["content-length"]))
-                if headers.get("content-encoding") == "gzip":
+                encoding = headers.get("content-encoding", "")
+                if encoding == "gzip":
                     body = gzip.decompress(body)
-                if not self._answer(connection, request.split()[1].decode(), body):
+                told = {"encoding": encoding, "token": headers.get("x-token", "")}
+                if not self._answer(connection, request.split()[1].decode(), body, told):
                     return
 
-    def _answer(self, connection: socket.socket, path: str, body: bytes) -> bool:
+    def _answer(self, connection: socket.socket, path: str, body: bytes, told: dict[str, str]) -> bool:
         mode, _, argument = self._mode.partition(" ")
         if mode == "hang":
             connection.recv(1)  # until somebody has enough
             return False
-        if mode in {"ok", "ack_lost"}:
-            self._keep(_spans_in(body) if path.endswith("/v1/traces") else _points_in(body))
+        if mode == "drip":
+            _drip(connection)
+            return False
+        has_spans = path.endswith("/v1/traces")
+        lines = list(_spans_in(body) if has_spans else _points_in(body))
+        status = _status(mode, argument, size=len(body), names={line["name"] for line in lines})
+        reply = b""
+        if mode == "partial" and has_spans:
+            lines, reply = lines[int(argument) :], _partial_success(int(argument))
+        if has_spans:
+            seen = {"at_s": time.monotonic(), "status": status, "bytes": len(body), "spans": len(lines)}
+            self._keep([{"what": "request", **seen, **told}, *(lines if status == 200 else ())])
+        elif status == 200:
+            self._keep(lines)
         if mode == "ack_lost":
             return False
-        status = "200 OK" if mode == "ok" else f"{mode} No"
-        retry = f"Retry-After: {argument}\r\n" if argument else ""
-        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n{retry}\r\n".encode())
+        retry = f"Retry-After: {argument}\r\n" if mode in {"429", "503"} and argument else ""
+        head = f"HTTP/1.1 {status} So\r\nContent-Length: {len(reply)}\r\n{retry}\r\n"
+        connection.sendall(head.encode() + reply)
         return True
 
     def _keep(self, lines: Iterable[dict[str, Any]]) -> None:
         written = "".join(f"{json.dumps(line)}\n" for line in lines)
         os.write(self._ledger, written.encode())
+
+
+def _status(mode: str, argument: str, *, size: int, names: set[str]) -> int:
+    if mode in {"ok", "ack_lost", "partial"}:
+        return 200
+    if mode == "poison":
+        status, _, name = argument.partition(" ")
+        return int(status) if name in names else 200
+    if mode == "413":
+        return 413 if size > int(argument) else 200
+    return int(mode)
+
+
+def _drip(connection: socket.socket) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def _partial_success(rejected: int) -> bytes:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    answer = ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans = rejected
+    written: bytes = answer.SerializeToString()
+    return written
 
 
 def _spans_in(body: bytes) -> Iterator[dict[str, Any]]:
@@ -252,4 +323,4 @@ def _plain(attributes: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _Server(sys.argv[1]).run()
+    _Server(sys.argv[1], int(sys.argv[2])).run()
