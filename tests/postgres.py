@@ -34,7 +34,9 @@ class Postgres:
         return f"postgresql+psycopg://tester@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it, if it is not running, and wait until it answers."""
+        if self._process is not None:
+            return
         command = [
             str(self.bin / "postgres"), "-D", str(self.folder / "data"), "-h", "127.0.0.1", "-p", str(self.port),
             "-k", str(self.folder), "-c", "fsync=off", "-c", "max_connections=60",

@@ -48,11 +48,16 @@ class Tokens:
 
     def add(self, usage: Usage) -> None:
         """Add what was reported."""
-        self.input += usage.input or 0
-        self.output += usage.output or 0
-        self.cache_read += usage.cache_read or 0
-        self.cache_write += usage.cache_write or 0
-        self.reasoning += usage.reasoning or 0
+        if usage.input:
+            self.input += usage.input
+        if usage.output:
+            self.output += usage.output
+        if usage.cache_read:
+            self.cache_read += usage.cache_read
+        if usage.cache_write:
+            self.cache_write += usage.cache_write
+        if usage.reasoning:
+            self.reasoning += usage.reasoning
 
 
 @dataclass(slots=True)
@@ -82,7 +87,8 @@ class Rollup:
         """Fold one record in."""
         succeeded = record.status == semconv.SUCCESS
         (self.tokens if succeeded else self.failed_tokens).add(record.usage)
-        self.cost_nano_usd += record.cost_nano_usd or 0
+        if record.cost_nano_usd:
+            self.cost_nano_usd += record.cost_nano_usd
         if isinstance(record, LLMAmendment):
             self.unpriced_amendments += record.unpriced
             self._see(record.at_ns)
@@ -95,8 +101,9 @@ class Rollup:
             self.failed += 1
             self.cancelled += record.status == semconv.CANCELLED
             self.failed_duration_ms += record.duration_ms
-        self.with_tools += record.tool_calls > 0
-        self.tool_calls += record.tool_calls
+        if record.tool_calls > 0:
+            self.with_tools += 1
+            self.tool_calls += record.tool_calls
         self.unknown_usage += record.usage_unknown
         self.unpriced += record.unpriced
         bucket = duration_bucket(record.duration_ms)

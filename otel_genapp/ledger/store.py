@@ -62,7 +62,7 @@ class Store(Protocol):
         """Forget the positions of segments that are no more."""
 
     def history(self, session_id: str, *, limit: int, cursor: str | None) -> CallPage:
-        """A page of a session's kept calls.
+        """A page of a session's kept calls, the last ones applied first.
 
         Raises:
             ValueError: the cursor is not one this store gave.
@@ -90,8 +90,11 @@ class Store(Protocol):
     def active_sessions(self, *, since_ns: int) -> int:
         """Distinct sessions with a call that ended at or after `since_ns`."""
 
-    def tidy(self, *, before_ns: int) -> int:
-        """Remove the detail of sessions whose last call ended before then (UTC); returns how many."""
+    def tidy(self, *, before_ns: int, keep_bytes: int | None = None) -> int:
+        """Remove sessions whose last call ended before then (UTC), and older calls; returns how many sessions.
+
+        With `keep_bytes` more go, the oldest first, until about so many bytes of detail are left.
+        """
 
     def stand_still(self) -> None:
         """Let no thread be at work in here, for a fork, until `go_on` is called by the same thread."""

@@ -52,11 +52,16 @@ class MemoryStore:
                 self._positions.pop(segment, None)
 
     def history(self, session_id: str, *, limit: int, cursor: str | None) -> CallPage:
-        start = number_in(cursor) or 0
+        before = number_in(cursor)
         found = self.session(session_id)
-        calls = tuple(reversed(found.newest)) if found is not None else ()
-        more = len(calls) > start + limit
-        return CallPage(calls[start : start + limit], str(start + limit) if more else None)
+        if found is None:
+            return CallPage((), None)
+        # Numbered from the session's first call on, so that a page is stable while calls are added.
+        calls = list(zip(range(found.sums.calls, 0, -1), reversed(found.newest), strict=False))
+        left = calls if before is None else [item for item in calls if item[0] < before]
+        page = left[:limit]
+        more = len(left) > limit
+        return CallPage(tuple(call for _, call in page), str(page[-1][0]) if more and page else None)
 
     def session(self, session_id: str) -> SessionRollup | None:
         with self._lock:
@@ -106,7 +111,7 @@ class MemoryStore:
         with self._lock:
             return sum((session.sums.last_at_ns or 0) >= since_ns for session in self._sessions.values())
 
-    def tidy(self, *, before_ns: int) -> int:
+    def tidy(self, *, before_ns: int, keep_bytes: int | None = None) -> int:
         with self._lock:
             old = [
                 session_id
@@ -115,6 +120,9 @@ class MemoryStore:
             ]
             for session_id in old:
                 del self._sessions[session_id], self._touched[session_id]
+            for session in (*self._sessions.values(), self._without_session):
+                while session.newest and session.newest[0].ended_at_ns < before_ns:
+                    session.newest.popleft()
         return len(old)
 
     def close(self) -> None:

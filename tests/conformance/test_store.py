@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from otel_genapp import semconv
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
-from otel_genapp.ledger.store import SessionPage, Store, Totals
+from otel_genapp.ledger.store import CallPage, SessionPage, Store, Totals
 from otel_genapp.records import Record, Usage
 from tests.builders import MINUTE_NS, START_NS, amendment, call
-from tests.conformance.stores import STORES
-from tests.postgres import Postgres, running_postgres
-
-Evicted = list[int]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Callable[[], Postgres]]:
-    """The server, started for the first test that asks for it."""
-    with ExitStack() as stack:
-        started: list[Postgres] = []
-
-        def server() -> Postgres:
-            if not started:
-                started.append(stack.enter_context(running_postgres()))
-            return started[0]
-
-        yield server
-
-
-@pytest.fixture(params=STORES)
-def opened(
-    request: pytest.FixtureRequest, postgres: Callable[[], Postgres]
-) -> Iterator[Callable[..., Store]]:
-    """Opens a store of each kind with the limits given."""
-    kind: str = request.param
-    open_ones = []
-
-    def open_store(**limits: Any) -> Store:
-        context = STORES[kind](postgres, **limits)
-        open_ones.append(context)
-        return context.__enter__()
-
-    yield open_store
-    for context in open_ones:
-        context.__exit__(None, None, None)
-
-
-@pytest.fixture
-def store(opened: Callable[..., Store]) -> Store:
-    return opened()
+from tests.conformance.stores import Factory
 
 
 def sums_of(*records: Record) -> Rollup:
@@ -265,11 +223,11 @@ def test_active_sessions(store: Store) -> None:
     assert [store.active_sessions(since_ns=moment) for moment in since] == [3, 3, 2, 1, 0]
 
 
-@pytest.mark.parametrize("opened", ["memory"], indirect=True)
-def test_the_least_active_session_goes_first(opened: Callable[..., Store]) -> None:
+@pytest.mark.parametrize("open_store", ["memory"], indirect=True)
+def test_the_least_active_session_goes_first(open_store: Factory) -> None:
     """Past the limit sessions lose their detail, each loss is told, and the totals keep everything."""
     evicted: list[None] = []
-    store = opened(session_limit=3, on_evict=lambda: evicted.append(None))
+    store = open_store(session_limit=3, on_evict=lambda: evicted.append(None))
     store.apply(call(str(number), session_id=f"s{number}") for number in range(3))
     store.apply((call("again", session_id="s0"),))
     store.apply(call(f"more {number}", session_id=f"t{number}") for number in range(2))
@@ -335,6 +293,34 @@ def test_history_is_paged(store: Store) -> None:
         store.history("s1", limit=5, cursor="x")
 
 
+def test_history_is_stable_while_calls_are_added(store: Store) -> None:
+    """Calls that come between two pages repeat nothing and hide nothing."""
+    calls = [call(str(number)) for number in range(8)]
+    store.apply(calls[:6])
+    first = store.history("s1", limit=2, cursor=None)
+    store.apply(calls[6:])
+    rest = store.history("s1", limit=10, cursor=first.next)
+    assert (*first.calls, *rest.calls) == tuple(calls[5::-1])
+    assert rest.next is None
+
+
+def test_odd_texts_stay_apart(store: Store) -> None:
+    """Texts that a database cannot hold as they are mix with no other."""
+    odd = ("\0", "\ufffd", "?", "\ud800", "\ud801", "\x01", "\x010000", "\x01\x01", "0000")
+    store.apply(call(text, session_id=text, model=text) for text in odd)
+    assert store.sessions(limit=20, cursor=None).ids == odd[::-1]
+    assert store.totals().by_model == {("openai", text): sums_of(call(text)) for text in odd}
+    assert store.apply(call(text, session_id=text, model=text) for text in odd) == 0
+
+
+def test_large_numbers_are_kept(store: Store) -> None:
+    """Whole nano-dollars and tokens are exact to the last digit, also where a float's would not be."""
+    big = [call(str(number), cost_nano_usd=2**53 + 1, usage=Usage(input=10**9)) for number in range(3)]
+    store.apply(big)
+    overall = store.totals().overall
+    assert (overall.cost_nano_usd, overall.tokens.input) == (3 * (2**53 + 1), 3 * 10**9)
+
+
 def test_old_sessions_are_tidied_away(store: Store) -> None:
     """Sessions whose last call is older lose their detail; the others and the totals keep everything."""
     old, kept = call("1", session_id="old"), call("2", session_id="kept", started_at_ns=START_NS + MINUTE_NS)
@@ -343,6 +329,21 @@ def test_old_sessions_are_tidied_away(store: Store) -> None:
     assert store.tidy(before_ns=START_NS + MINUTE_NS // 2) == 1
     assert (store.session("old"), store.session("kept")) == (None, session_of("kept", kept))
     assert (store.totals(), store.sessions(limit=5, cursor=None).ids) == (before, ("kept",))
+    assert store.history("old", limit=5, cursor=None) == CallPage((), None)
+    assert store.tidy(before_ns=START_NS + MINUTE_NS // 2) == 0
+
+
+def test_old_calls_of_an_active_session_are_tidied_away(store: Store) -> None:
+    """They leave the list of calls; the sums of the session keep them."""
+    old, kept = call("1"), call("2", started_at_ns=START_NS + MINUTE_NS)
+    store.apply((old, kept, call("3", session_id=None)))
+    assert store.tidy(before_ns=START_NS + MINUTE_NS // 2) == 0
+    session, without = store.session("s1"), store.session(semconv.NO_SESSION)
+    assert session is not None
+    assert without is not None
+    assert (session.sums, list(session.newest)) == (sums_of(old, kept), [kept])
+    assert (without.sums.calls, list(without.newest)) == (1, [])
+    assert store.history("s1", limit=5, cursor=None) == CallPage((kept,), None)
 
 
 @pytest.mark.parametrize(
@@ -355,5 +356,7 @@ def test_any_text_is_kept(store: Store, text: str) -> None:
     found = store.session(text)
     assert found is not None
     assert (found.sums, list(found.newest)) == (sums_of(record), [record])
-    assert store.totals().overall.calls == 2
+    assert (list(found.models), list(found.users)) == ([text], [text])
+    assert store.sessions(limit=5, cursor=None).ids == ("plain", text)
+    assert set(store.totals().by_model) == {("openai", text), ("openai", "gpt-5")}
     assert store.clear(text)

@@ -78,5 +78,5 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path) -> None:
     with init_telemetry("shop", "prod", internal_auth="t", store=f"sqlite:///{path}") as telemetry:
         call_llm(30)
         assert telemetry.totals()["total_requests"] == 30
-    aside = [found for found in tmp_path.iterdir() if ".bad-" in found.name]
+    aside = [found for found in tmp_path.iterdir() if ".damaged-" in found.name]
     assert [found.read_bytes()[:18] for found in aside] == [b"no database at all"]

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import threading
-import time
+import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
 
 from otel_genapp.errors import ConfigError, MissingDependencyError
-from otel_genapp.quiet import logger
+from otel_genapp.ledger.sql.sqlite_file import SQLiteFile
 
-_WRITER_LOCK = 0x67656E617070  # "genapp"
-_BUSY_S = 5.0
-_STAND_STILL_S = _BUSY_S + 1
-_PRAGMAS = (
-    "journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={int(_BUSY_S * 1000)}", "trusted_schema=OFF",
-    "journal_size_limit=67108864", "temp_store=MEMORY",
-)  # fmt: skip
+_WRITERS = 0x67656E61
+"""Names our lock among a server's advisory locks, with the schema of the tables."""
+_LOCK_WRITERS = (
+    "SELECT set_config('lock_timeout', '10s', true), "
+    f"pg_advisory_xact_lock({_WRITERS}, hashtext(current_schema()))"
+)
+_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+"""Seconds and milliseconds until a PostgreSQL that says nothing is given up; a URL may say otherwise."""
+_PAGES_AT_ONCE, _SHRINK_ROUNDS = 2_000, 1_000
+_SQLITE, _POSTGRES = ("sqlite", "sqlite+pysqlite"), "postgresql+psycopg"
 
 
 class Database:
-    """One database, whichever of the two, used by one thread of the process at a time.
-
-    A fork in the middle of SQLite's own code would leave a child with SQLite's locks held for ever,
-    so a fork waits (`stand_still`) until no thread is in there; the child opens connections of its own.
+    """One database, whichever of the two. A forked child opens connections of its own.
 
     Raises:
         ConfigError: the URL cannot be understood.
@@ -39,99 +38,140 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            self.url: URL = make_url(url)
-        except ArgumentError as error:
-            raise ConfigError(f"store cannot be understood: {error}") from None
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        if not self.is_sqlite and importlib.util.find_spec("psycopg") is None:
+        self._url = _parsed(url)
+        self.file = SQLiteFile(self._url.database or "") if self._url.drivername in _SQLITE else None
+        """The file of a SQLite database."""
+        if self.file is None and importlib.util.find_spec("psycopg") is None:
             raise MissingDependencyError("psycopg", "postgres")
-        if self.is_sqlite and not self.url.database:
-            raise ConfigError("store needs a path after sqlite:///")
+        self._begin()
+
+    def _begin(self) -> None:
         self._pid = os.getpid()
-        self._inherited: list[Engine] = []
-        """Of the process that forked this one: closing them could harm the files under its feet."""
+        self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
         self._engine = self._make()
-        # Reentrant: a signal handler may fork.
-        self._using = threading.RLock()
-
-    def stand_still(self) -> None:
-        """Let no thread in, and wait until those inside have left; `go_on` ends it."""
-        self._using.acquire(timeout=_STAND_STILL_S)
-
-    def go_on(self) -> None:
-        """Let threads in again."""
-        with suppress(RuntimeError):  # it was not to be had
-            self._using.release()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection on which everything is seen as of one moment."""
-        with self._using, self._own().connect() as connection:
+        with self._own().connect() as connection:
+            if self.file is None:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that no other writer runs beside, in this process or another."""
-        with (
-            self._using,
-            self._own().connect().execution_options(genapp_writes=True) as connection,
-            connection.begin(),
-        ):
-            if not self.is_sqlite:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
-            yield connection
+        with self._own().connect() as connection:
+            connection.execution_options(genapp_writes=True)
+            with connection.begin():
+                if self.file is None:
+                    connection.exec_driver_sql(_LOCK_WRITERS)
+                else:
+                    self.file.require_current()
+                yield connection
+
+    def _begin_sqlite(self, connection: Connection) -> None:
+        # A deferred transaction that reads first and writes later fails as soon as there are two of them.
+        if self.file is not None and connection.get_execution_options().get("genapp_writes"):
+            try:
+                self.file.begin(connection.connection.dbapi_connection)
+            except sqlite3.Error as error:
+                raise DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error) from error
+        else:
+            connection.exec_driver_sql("BEGIN")
+
+    @property
+    def url(self) -> str:
+        """Where it is, its password included."""
+        return self._url.render_as_string(hide_password=False)
+
+    @property
+    def dialect(self) -> Any:
+        """What SQLAlchemy compiles statements for; their parameters go by position."""
+        return self._engine.dialect
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the database is the one that `renew` found."""
+        return self.file is None or self.file.is_current
+
+    def renew(self) -> None:
+        """Make sure that there is a file, and close connections to one that has gone."""
+        if self.file is not None:
+            self._own().dispose()
+            self.file.make()
+
+    def is_damage(self, error: DatabaseError) -> bool:
+        """Whether this error says that the file of a SQLite database is damaged."""
+        return self.file is not None and self.file.is_damage(error.orig)
+
+    def set_aside(self, error: DatabaseError) -> bool:
+        """Rename a SQLite file that is damaged, so that another can be made; False for other errors."""
+        if self.file is None or not self.is_damage(error):
+            return False
+        self.file.set_aside(str(error.orig))
+        return True
+
+    def shrink(self) -> None:
+        """Give room that nothing takes any more back to the disk; PostgreSQL does that by itself."""
+        if self.file is None:
+            return
+        with self._own().connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            for _ in range(_SHRINK_ROUNDS):
+                # As a script, since a statement that has no rows is run up to its first page only.
+                driver.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+                if not driver.execute("PRAGMA freelist_count").fetchone()[0]:
+                    return
 
     def restart(self) -> None:
         """Leave the connections to the parent; for the child of a fork."""
         if self._pid != os.getpid():
-            self._using = threading.RLock()
-            self._inherited.append(self._engine)
-            self._engine = self._make()
-            self._pid = os.getpid()
+            _leave(self._opened)
+            self._engine.dispose(close=False)
+            self._begin()
 
     def close(self) -> None:
         """Close the connections; they are opened again when asked for."""
-        with self._using:
-            self._own().dispose()
-
-    def set_aside(self, error: DatabaseError) -> bool:
-        """Rename a SQLite file that is none (any more), so that a new one can be made; False for other errors."""
-        said = str(error.orig)
-        if not self.is_sqlite or not ("not a database" in said or "malformed" in said):
-            return False
-        path = Path(self.url.database or "")
-        self._engine.dispose()
-        bad = path.with_name(f"{path.name}.bad-{time.time_ns()}")
-        logger.warning("the store %s is damaged (%s); it is kept as %s", path, said, bad)
-        with suppress(OSError):
-            path.replace(bad)
-            for end in ("-wal", "-shm"):
-                path.with_name(path.name + end).unlink(missing_ok=True)
-        return True
+        self._own().dispose()
 
     def _own(self) -> Engine:
         self.restart()
         return self._engine
 
     def _make(self) -> Engine:
-        if not self.is_sqlite:
-            return create_engine(
-                self.url, pool_size=2, max_overflow=8, pool_pre_ping=True, connect_args={"connect_timeout": 5}
-            )
-        engine = create_engine(self.url, connect_args={"timeout": _BUSY_S})
-        event.listen(engine, "connect", self._opened)
-        event.listen(engine, "begin", _begin)
+        if self.file is None:
+            patience = {name: value for name, value in _PATIENCE.items() if name not in self._url.query}
+            engine = create_engine(
+                self._url, pool_size=2, max_overflow=8, pool_pre_ping=True, paramstyle="format",
+                connect_args=patience,
+            )  # fmt: skip
+        else:
+            engine = create_engine(self._url, creator=self.file.connect)
+            event.listen(engine, "begin", self._begin_sqlite)
+        event.listen(engine, "connect", lambda connection, _record: self._opened.add(connection))
         return engine
 
-    @staticmethod
-    def _opened(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin as `_begin` says, not when sqlite3 thinks so
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # what it says may show a password
+        raise ConfigError(f"store must be sqlite:///path or {_POSTGRES}://host/database") from None
+    if parsed.drivername in _SQLITE:
+        if not parsed.database or parsed.database == ":memory:" or parsed.query:
+            raise ConfigError("store must be sqlite:///path to a file, without options")
+    elif parsed.drivername != _POSTGRES:
+        raise ConfigError(
+            f"store must be sqlite:///path or {_POSTGRES}://host/database, not {parsed.drivername}"
+        )
+    return parsed
 
 
-def _begin(connection: Connection) -> None:
-    # A deferred transaction that reads first and writes later fails as soon as there are two of them.
-    writes = connection.get_execution_options().get("genapp_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _leave(connections: weakref.WeakSet[Any]) -> None:
+    """Never close these: closing one in a child rolls back what the parent has begun with it."""
+    with suppress(ImportError):
+        import ctypes
+
+        for connection in tuple(connections):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

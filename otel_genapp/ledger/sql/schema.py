@@ -1,123 +1,100 @@
-"""The tables, their version, and how older ones are brought to it.
+"""The tables.
 
-Records are kept as the journal's bytes beside what is asked for by; sums are kept for each session,
-each model, and each model in each minute, so no answer depends on how many calls there were.
+Records are kept as the journal's bytes beside what they are asked for by. Sums are kept for each
+session, and for each model in each minute, hour, day and over all time, so that no answer takes
+longer because there were more calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Index,
-    MetaData,
-    String,
-    Table,
-    Text,
-    insert,
-    inspect,
-    select,
-)
-
-from otel_genapp.errors import StoreError
 from otel_genapp.ledger.sql.sums import sum_columns
 
 VERSION = 1
-_TEXT = String(512)
+"""A change of the tables makes a new one, and a step to it in `migrations`."""
+
+ALL_TIME = 0
+SPANS = (24 * 60, 60, 1)
+"""Minutes that a cell covers, the longest first."""
+
+_ROW_ID = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite keeps a table in the order of an `INTEGER` key: rows are only ever added at its end."""
 
 metadata = MetaData()
 
 meta = Table(
     "genapp_meta",
     metadata,
-    Column("name", String(32), primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("value", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
-"""`version` of the tables, and `number`, the last one given to a record."""
+"""`version`: of the tables; `made`: which database this is, a random number; `number`: the last one given
+out; `detail_bytes`: what the rows of records take, about; `dropped_before_ns`: older records may be gone.
+"""
 
 records = Table(
     "genapp_records",
     metadata,
-    Column("call_id", _TEXT, primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("number", BigInteger, nullable=False),
-    Column("session_key", _TEXT),
+    Column("number", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("call_id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("session", BigInteger),
     Column("at_ns", BigInteger, nullable=False),
     Column("record", Text),
-    Index("genapp_records_session", "session_key", "number"),
+    UniqueConstraint("call_id", "seq", name="genapp_records_identity"),
+    Index("genapp_records_session", "session", "seq", "number"),
     Index("genapp_records_at", "at_ns"),
 )
-"""`session_key` and `record` are null once the detail is cleared: what remains is that it was counted."""
+"""In the order of their arrival. `record` is null once its session was cleared: what remains is that it
+was counted.
+"""
 
 sessions = Table(
     "genapp_sessions",
     metadata,
-    Column("session_key", _TEXT, primary_key=True),
-    Column("number", BigInteger, nullable=False),
+    Column("id", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("session_key", Text, nullable=False, unique=True),
+    Column("number", BigInteger, nullable=False, unique=True),
     Column("models", Text, nullable=False),
     Column("users", Text, nullable=False),
     *sum_columns(),
-    Index("genapp_sessions_number", "number"),
     Index("genapp_sessions_last", "last_at_ns"),
 )
-"""`number` is that of its last record: it orders by recency and is its place in a list."""
+"""`number` is that of its last record: it orders by recency, and is the session's place in a list. A session
+that begins again after it was cleared has another `id`, so it does not see the records of the first.
+"""
 
-models = Table(
-    "genapp_models",
+cleared = Table(
+    "genapp_cleared",
     metadata,
-    Column("provider", _TEXT, primary_key=True),
-    Column("model", _TEXT, primary_key=True),
+    Column("session", _ROW_ID, primary_key=True, autoincrement=False),
+)
+"""Sessions whose records are still to be emptied."""
+
+cells = Table(
+    "genapp_cells",
+    metadata,
+    Column("span", BigInteger, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
     Column("bound", BigInteger, primary_key=True, autoincrement=False),
     *sum_columns(),
+    sqlite_with_rowid=False,
 )
-"""Sums for ever; `bound` is 1 where the calls belong to a session."""
-
-minutes = Table(
-    "genapp_minutes",
-    metadata,
-    Column("minute", BigInteger, primary_key=True, autoincrement=False),
-    Column("provider", _TEXT, primary_key=True),
-    Column("model", _TEXT, primary_key=True),
-    Column("bound", BigInteger, primary_key=True, autoincrement=False),
-    *sum_columns(),
-)
-"""The same in one minute since the epoch."""
+"""Sums for ever, over `span` minutes from `start` on (minutes since the epoch); a `span` of 0 is all time.
+`bound` is 1 where the calls belong to a session.
+"""
 
 positions = Table(
     "genapp_positions",
     metadata,
-    Column("segment", String(128), primary_key=True),
+    Column("segment", Text, primary_key=True),
     Column("bytes", BigInteger, nullable=False),
+    Column("gone_at_ns", BigInteger),
 )
-"""How far each journal is in these tables; written with what was read from it."""
-
-_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = MappingProxyType({})
-"""Version -> what makes the next one of it."""
-
-
-def prepare(connection: Connection) -> None:
-    """Create the tables, or bring them to this version, in the transaction of `connection`.
-
-    Raises:
-        StoreError: a newer version of this package has made them.
-    """
-    if not inspect(connection).has_table(meta.name):
-        metadata.create_all(connection)
-        connection.execute(
-            insert(meta), [{"name": "version", "value": VERSION}, {"name": "number", "value": 0}]
-        )
-        return
-    found = connection.execute(select(meta.c.value).where(meta.c.name == "version")).scalar_one()
-    if found > VERSION:
-        raise StoreError(
-            f"the store has schema version {found}, this otel-genapp knows versions up to {VERSION}; "
-            "install a newer otel-genapp, or point GENAPP_STORE to another database"
-        )
-    for version in range(found, VERSION):
-        _MIGRATIONS[version](connection)
-    if found < VERSION:
-        connection.execute(meta.update().where(meta.c.name == "version").values(value=VERSION))
+"""How far each journal segment is in these tables, written with what was read from it; those that are no
+more are kept for a while, for a reader that still has a part of one in its hands.
+"""
