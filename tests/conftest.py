@@ -27,6 +27,10 @@ def _wipe_environment() -> None:
             del os.environ[name]
 
 
+_STATE = tempfile.TemporaryDirectory(prefix="genapp", ignore_cleanup_errors=True)
+"""The state home of what several tests share."""
+os.environ["XDG_STATE_HOME"] = _STATE.name
+
 # The SDK reads some variables when it is imported, before the first fixture runs.
 _wipe_environment()
 
@@ -39,7 +43,7 @@ def clean_environment() -> Iterator[None]:
         os.environ["XDG_STATE_HOME"] = folder
         yield
         _wipe_environment()
-        del os.environ["XDG_STATE_HOME"]
+        os.environ["XDG_STATE_HOME"] = _STATE.name
 
 
 @pytest.fixture(autouse=True)

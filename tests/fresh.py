@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
@@ -31,9 +32,7 @@ def in_fresh_process(act: Callable[..., Any], *arguments: Any, own_errors: bool 
     Own errors fail it too, unless they are expected.
     """
     ours, theirs = _context.Pipe()
-    process = _context.Process(
-        target=_run, args=(theirs, act, arguments, own_errors, os.environ["XDG_STATE_HOME"])
-    )
+    process = _context.Process(target=_run, args=(theirs, act, arguments, own_errors))
     process.start()
     theirs.close()
     try:
@@ -53,10 +52,13 @@ def in_fresh_process(act: Callable[..., Any], *arguments: Any, own_errors: bool 
     return result
 
 
-def _run(
-    pipe: Connection, act: Callable[..., Any], arguments: Any, own_errors: bool, state_home: str
-) -> None:
-    os.environ["XDG_STATE_HOME"] = state_home  # the server has that of the first test
+def _run(pipe: Connection, act: Callable[..., Any], arguments: Any, own_errors: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="genapp", ignore_cleanup_errors=True) as folder:
+        os.environ["XDG_STATE_HOME"] = folder  # the server has that of the first test
+        _run_alone(pipe, act, arguments, own_errors)
+
+
+def _run_alone(pipe: Connection, act: Callable[..., Any], arguments: Any, own_errors: bool) -> None:
     warnings.simplefilter("error")
     logging.getLogger().addHandler(logging.NullHandler())
     seen: list[str] = []

@@ -29,13 +29,15 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def endings(collector: Collector) -> Endings:
+def endings(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Endings:
     """(kind, arm) -> how it ended; bare, with a collector, and with one that never reads."""
     starting = threading.Semaphore(2)
 
     def run(kind: str, arm: str) -> Ending:
         endpoints = {"healthy": collector.endpoint, "black hole": hole.endpoint}
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoints[arm]} if arm in endpoints else {"BARE": "1"}
+        # What one arm could not send is not to be sent by the other.
+        settings["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
         with starting:
             program = Program(kind, {**settings, "APP": kind})
             program.serve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, insert, inspect, select
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, insert, inspect, select
 from otel_genapp.errors import StoreError
 from otel_genapp.ledger.sql import schema
 
-STEPS: Mapping[int, Callable[[Connection], Any]] = {}
+STEPS: Mapping[int, Callable[[Connection], Any]] = MappingProxyType({})
 """Version -> what makes the next one of it, forward only."""
 
 
