@@ -13,6 +13,7 @@ from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
+    Gauge,
     MetricExporter,
     MetricExportResult,
     MetricsData,
@@ -104,6 +105,7 @@ def _tells_anything(data: MetricsData) -> bool:
             if scope_metrics.scope.name != _AMBIENT_SCOPE and any(
                 getattr(point, "count", 0) or getattr(point, "value", 0)
                 for metric in scope_metrics.metrics
+                if not isinstance(metric.data, Gauge)  # active sessions are everybody's
                 for point in metric.data.data_points
             ):
                 return True
