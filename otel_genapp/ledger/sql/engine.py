@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
 
 from otel_genapp.errors import ConfigError, MissingDependencyError
-from otel_genapp.ledger.sql.sqlite_file import SQLiteFile
+from otel_genapp.ledger.sql.sqlite_file import Identity, SQLiteFile
 
 _WRITERS = 0x67656E61
 """Names our lock among a server's advisory locks, with the schema of the tables."""
@@ -25,7 +25,7 @@ _LOCK_WRITERS = (
 )
 _PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 """Seconds and milliseconds until a PostgreSQL that says nothing is given up; a URL may say otherwise."""
-_PAGES_AT_ONCE, _SHRINK_ROUNDS = 2_000, 1_000
+_PAGES_AT_ONCE = 2_000
 _SQLITE, _POSTGRES = ("sqlite", "sqlite+pysqlite"), "postgresql+psycopg"
 
 
@@ -105,11 +105,19 @@ class Database:
         """Whether this error says that the file of a SQLite database is damaged."""
         return self.file is not None and self.file.is_damage(error.orig)
 
-    def set_aside(self, error: DatabaseError) -> bool:
-        """Rename a SQLite file that is damaged, so that another can be made; False for other errors."""
+    @property
+    def identity(self) -> Identity | None:
+        """Which file it is that `renew` found."""
+        return None if self.file is None else self.file.identity
+
+    def set_aside(self, error: DatabaseError, *, identity: Identity | None) -> bool:
+        """Rename the SQLite file that was found damaged, so that another can be made; False for other errors.
+
+        `identity` is from before: another thread may have done so, and made a new one.
+        """
         if self.file is None or not self.is_damage(error):
             return False
-        self.file.set_aside(str(error.orig))
+        self.file.set_aside(identity, reason=str(error.orig))
         return True
 
     def shrink(self) -> None:
@@ -118,11 +126,12 @@ class Database:
             return
         with self._own().connect() as connection:
             driver: Any = connection.connection.dbapi_connection
-            for _ in range(_SHRINK_ROUNDS):
+            free = driver.execute("PRAGMA freelist_count").fetchone()[0]
+            before = free + 1
+            while 0 < free < before:
                 # As a script, since a statement that has no rows is run up to its first page only.
                 driver.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
-                if not driver.execute("PRAGMA freelist_count").fetchone()[0]:
-                    return
+                before, free = free, driver.execute("PRAGMA freelist_count").fetchone()[0]
 
     def restart(self) -> None:
         """Leave the connections to the parent; for the child of a fork."""

@@ -47,12 +47,13 @@ class SQLiteFile:
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self._lock_path = self._beside(".lock")
-        self._identity: Identity | None = None
+        self.identity: Identity | None = None
+        """Which file `make` made or found."""
 
     @property
     def is_current(self) -> bool:
-        """Whether the file is the one that `make` made or found."""
-        return self._identity is not None and self._identity == self._found()
+        """Whether it is still that file."""
+        return self.identity is not None and self.identity == self._found()
 
     def require_current(self) -> None:
         """Refuse to write to a file that has another name by now, or none.
@@ -70,7 +71,7 @@ class SQLiteFile:
                 for side in _SIDES:
                     self._beside(side).unlink(missing_ok=True)
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            self._identity = self._found()
+            self.identity = self._found()
 
     def connect(self) -> sqlite3.Connection:
         """A connection that begins no transactions by itself; it never makes the file."""
@@ -80,10 +81,9 @@ class SQLiteFile:
                 check_same_thread=False, factory=_Connection,
             )  # fmt: skip
             try:
+                # In a file that is in use it would wait for writers, and change nothing.
                 if not connection.execute("PRAGMA page_count").fetchone()[0]:
-                    connection.execute(
-                        "PRAGMA auto_vacuum=INCREMENTAL"
-                    )  # waits for writers in one that is in use
+                    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 for pragma in _PRAGMAS:
                     connection.execute(f"PRAGMA {pragma}")
             except BaseException:
@@ -116,10 +116,10 @@ class SQLiteFile:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
-    def set_aside(self, reason: str) -> None:
-        """Give the file another name, unless somebody has done so already."""
+    def set_aside(self, identity: Identity | None, *, reason: str) -> None:
+        """Give this file another name, unless somebody has done so already."""
         with self._guarding(alone=True):
-            if not self.is_current:
+            if identity != self._found():
                 return
             aside = f".damaged-{time.time_ns()}"
             logger.warning(

@@ -200,8 +200,12 @@ class SQLStore:
         self._database.close()
 
     def stand_still(self) -> None:
-        # SQLite has locks of its own, which nobody would ever release in the child.
+        # SQLite has locks of its own, which nobody would ever release in the child; and a child that inherits
+        # what it knows of an open file takes the parent's locks for its own.
+        if self._pid != os.getpid():
+            self.restart()
         self._gate.shut(_STILL_S)
+        self._database.close()
 
     def go_on(self) -> None:
         self._gate.open()
@@ -220,10 +224,13 @@ class SQLStore:
                 with self._preparing:
                     if not (self._ready and self._database.is_current):
                         self._prepare()
+            identity = self._database.identity
             try:
                 yield
             except DatabaseError as error:
-                self._failed(error)
+                # See what is there anew the next time: the tables may be gone, or the file be damaged.
+                self._database.set_aside(error, identity=identity)
+                self._ready = False
                 raise
 
     def _prepare(self) -> None:
@@ -236,7 +243,7 @@ class SQLStore:
                     with self._database.writing() as connection:
                         made = migrations.prepare(connection)
             except DatabaseError as error:
-                if not self._database.set_aside(error):
+                if not self._database.set_aside(error, identity=self._database.identity):
                     raise
                 continue
             if self._made is None:
@@ -270,11 +277,6 @@ class SQLStore:
     def _write(self, work: Callable[[Connection], T]) -> T:
         with self._working(), self._database.writing() as connection:
             return work(connection)
-
-    def _failed(self, error: DatabaseError) -> None:
-        """See what is there anew the next time: the tables may be gone, or the file be damaged."""
-        self._database.set_aside(error)
-        self._ready = False
 
 
 def _calls_in(rows: Sequence[Row]) -> list[LLMCall]:

@@ -58,7 +58,7 @@ class Dispatch:
         """Spans that were queued, so far."""
         self._queue: deque[tuple[ReadableSpan, int]] = deque()
         self._queue_size = queue_size
-        self._taken = self._bytes_in = self._bytes_out = 0
+        self._bytes_in = self._bytes_out = 0
         self._batch = min(PARCEL_SPANS, queue_size, _sdk_default("max_export_batch_size", 512))
         self._delay_s = _sdk_default("schedule_delay_millis", 5000) / 1000
         self._due_s = time.monotonic() + self._delay_s
@@ -68,24 +68,18 @@ class Dispatch:
         self.delivery = Delivery(make, self.outbox, account=self.account, on_change=self._look)
         start_in_no_context(threading.Thread(target=self._run, name="otel-genapp-spans", daemon=True))
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the queue takes one more span."""
-        return (
-            self.accepted - self._taken < self._queue_size and self._bytes_in - self._bytes_out < QUEUE_BYTES
-        )
-
-    def take(self, span: ReadableSpan, weight: int) -> None:
-        """Queue a span that costs `weight` bytes. One caller at a time."""
+    def queue(self, span: ReadableSpan, weight: int) -> bool:
+        """Whether there was room for one more span, which costs `weight` bytes. One caller at a time."""
+        waiting, waiting_bytes = len(self._queue), self._bytes_in - self._bytes_out
+        if waiting >= self._queue_size or waiting_bytes >= QUEUE_BYTES:
+            return False
         self.accepted += 1
         self._bytes_in += weight
         self._queue.append((span, weight))
-        is_full = (
-            self.accepted - self._taken >= self._batch or self._bytes_in - self._bytes_out >= _CHUNK_BYTES
-        )
-        if is_full and not self._is_called:
+        if not self._is_called and (waiting + 1 >= self._batch or waiting_bytes + weight >= _CHUNK_BYTES):
             self._is_called = True
             self._wake.put(True)
+        return True
 
     def settled_within(self, target: int, timeout_s: float) -> bool:
         """Whether so many of the spans were delivered or lost, at most `timeout_s` from now."""
@@ -172,8 +166,7 @@ class Dispatch:
     def _is_crowded(self) -> bool:
         """Whether the queue fills faster than the collector takes."""
         return not self.outbox.room and (
-            self.accepted - self._taken > self._queue_size // 2
-            or self._bytes_in - self._bytes_out > QUEUE_BYTES // 2
+            len(self._queue) > self._queue_size // 2 or self._bytes_in - self._bytes_out > QUEUE_BYTES // 2
         )
 
     def _next_chunk(self) -> list[ReadableSpan]:
@@ -184,7 +177,6 @@ class Dispatch:
             span, cost = self._queue.popleft()
             chunk.append(span)
             weight += cost
-        self._taken += len(chunk)
         self._bytes_out += weight
         return chunk
 

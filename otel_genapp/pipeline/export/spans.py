@@ -17,13 +17,12 @@ from otel_genapp.pipeline.export.dispatch import Dispatch
 from otel_genapp.pipeline.export.outbox import SPOOL_BYTES
 from otel_genapp.pipeline.export.silence import in_own_thread
 from otel_genapp.pipeline.export.weight import lightened
-from otel_genapp.quiet import quiet
 from otel_genapp.state_directory import StateDirectory
 
 _UNWEIGHED_BYTES = 16 * 1024
 _MUTED = 1000
-
-_guarded = quiet("export")
+_ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a span not made by the SDK may raise when it is looked at."""
 
 
 class SpanExport(SpanProcessor):
@@ -70,16 +69,14 @@ class SpanExport(SpanProcessor):
             return
         if not context.trace_flags.sampled:
             return
-        light, weight = span, _UNWEIGHED_BYTES
-        with _guarded:
+        try:
             light, weight = lightened(span)
+        except _ODD:
+            light, weight = span, _UNWEIGHED_BYTES
         with self._lock:
-            dispatch = self._dispatch
-            refused = self._closed or not dispatch.has_room
-            if not refused:
-                dispatch.take(light, weight)
+            queued = not self._closed and self._dispatch.queue(light, weight)
         self._count("span", "created", number=1)
-        if refused:
+        if not queued:
             self._count("span", "shutdown" if self._closed else "queue_full", number=1)
 
     @property

@@ -22,6 +22,7 @@ _EVENT_BYTES: Final = 500
 _ATTRIBUTE_BYTES: Final = 90
 _FEW_CHARS: Final = 1000
 """Up to so many it makes no difference that a character may take four bytes."""
+_FEW_ITEMS: Final = 8
 _DEPTH: Final = 8
 _READ_TO_THEIR_END: Final = ("http.", "url.")
 """Attributes that may be URLs: where a URL's user information ends only its end tells."""
@@ -29,36 +30,43 @@ _READ_TO_THEIR_END: Final = ("http.", "url.")
 
 def lightened(span: ReadableSpan) -> tuple[ReadableSpan, int]:
     """(the span, or a copy with its long texts cut; the bytes it costs, roughly)."""
-    attributes = attributes_of(span)
+    held: Any = getattr(span, "_attributes", None)
+    attributes = getattr(held, "_dict", None)  # the public property copies, on every span's way
+    if type(attributes) is not dict:
+        attributes = attributes_of(span)
     weight = _SPAN_BYTES + _weight(attributes)
-    events: Sequence[Event] = ()
-    if getattr(span, "_events", True):  # the public property makes a copy first
-        events = span.events
-        weight += sum(_EVENT_BYTES + _weight(event.attributes or {}) for event in events)
-    if weight <= KEPT_CHARS:
-        return span, weight
-    return _cut(span, attributes, events=events)
+    held = getattr(span, "_events", True)
+    if getattr(held, "_dq", held):  # as above
+        for event in span.events:
+            weight += _EVENT_BYTES + _weight(event.attributes or {})
+    return (span, weight) if weight <= KEPT_CHARS else _cut(span)
 
 
 def _weight(attributes: Mapping[str, Any], depth: int = 0) -> int:
     values = attributes.values()
     weight = sum([len(value) if value.__class__ is str else _other_weight(value, depth) for value in values])
     if weight > _FEW_CHARS:
-        weight += sum(getsizeof(value) - len(value) for value in values if value.__class__ is str)
+        weight += sum([getsizeof(value) - len(value) for value in values if value.__class__ is str])
     return weight + _ATTRIBUTE_BYTES * len(attributes)
 
 
 def _other_weight(value: Any, depth: int) -> int:
-    if isinstance(value, Mapping) and depth < _DEPTH:
-        return _weight(value, depth + 1)
+    kind = value.__class__
+    if kind is int or kind is float or kind is bool:
+        return 0
+    if kind is tuple and len(value) <= _FEW_ITEMS:  # what spans have most of: a few short texts
+        chars = sum([len(item) if item.__class__ is str else _FEW_CHARS + 1 for item in value])
+        if chars <= _FEW_CHARS:
+            return chars
     if isinstance(value, tuple | list) and depth < _DEPTH:
         return _weight(dict(enumerate(value)), depth + 1)  # type: ignore[arg-type] # only its values count
-    return 0 if isinstance(value, bool | int | float) else getsizeof(value)
+    if isinstance(value, Mapping) and depth < _DEPTH:
+        return _weight(value, depth + 1)
+    return getsizeof(value)
 
 
-def _cut(
-    span: ReadableSpan, attributes: dict[str, Any], *, events: Sequence[Event]
-) -> tuple[ReadableSpan, int]:
+def _cut(span: ReadableSpan) -> tuple[ReadableSpan, int]:
+    attributes, events = attributes_of(span), span.events
     shorter = _shortened(attributes)
     kept = [_cut_event(event) for event in events]
     weight = _SPAN_BYTES + _weight(attributes if shorter is None else shorter)

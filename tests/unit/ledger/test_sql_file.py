@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,15 @@ def names(path: Path) -> list[str]:
     found = [name.name.removesuffix("-wal").removesuffix("-shm") for name in path.parent.iterdir()]
     damaged = {name for name in found if DAMAGED in name}
     return ["damaged"] * len(damaged) + sorted(set(found) - damaged)
+
+
+def open_files() -> list[str]:
+    """What this process has open, where the system can tell."""
+    found = []
+    for link in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):
+            found.append(str(link.readlink()))
+    return found
 
 
 def raw(path: Path, statement: str) -> list[tuple[object, ...]]:
@@ -290,7 +299,7 @@ def test_a_forked_child_has_connections_of_its_own(path: Path) -> None:
 
 
 def test_a_fork_waits_for_who_is_at_work(path: Path) -> None:
-    """While it stands still nobody is inside, and who comes waits; then all goes on."""
+    """While it stands still nobody is inside, nothing is open, and who comes waits; then all goes on."""
     with opened(path) as store:
         store.apply((call("0"),))
         stop = threading.Event()
@@ -308,6 +317,7 @@ def test_a_fork_waits_for_who_is_at_work(path: Path) -> None:
         for number in range(5):
             store.stand_still()
             before = len(done)
+            assert [found for found in open_files() if found.startswith(str(path))] == []
             assert in_child(lambda number=number: store.apply((call(f"child {number}"),))) == 1  # type: ignore[misc]
             assert len(done) <= before + 4  # those that were done, and had not said so yet
             store.go_on()
