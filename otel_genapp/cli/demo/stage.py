@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,7 +54,7 @@ class Stage:
                 "shop-bot",
                 env="dev",
                 internal_auth=self.token,
-                store="memory://",
+                state_dir=stack.enter_context(_temporary_folder()),
                 trust_incoming="loopback",
                 propagate_to="loopback",
             )
@@ -76,6 +77,11 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+
+def _temporary_folder() -> TemporaryDirectory[str]:
+    """The ledger of the demo: a real one, which ends with it."""
+    return TemporaryDirectory(prefix="otel-genapp-demo-", ignore_cleanup_errors=True)
 
 
 def _add_span_processor(processor: SpanProcessor) -> None:
