@@ -69,6 +69,7 @@ class GenappPrometheusReader(PrometheusMetricReader):
         )
         self._constant = "".join(f'{name}="{_escape(constant_labels[name])}",' for name in _CONSTANT_LABELS)
         self._taking: Taken | None = None
+        self._is_shared = False
         self._system: list[ResourceMetrics] = []
         # Else it would collect once more for every text.
         collector: Any = self._collector
@@ -98,6 +99,7 @@ class GenappPrometheusReader(PrometheusMetricReader):
                 system = (generate_openmetrics if openmetrics else generate_text)(self._registry)
             finally:
                 self._system = []
+            self._is_shared = others is not NOBODY
             own = "".join(self._render(taken.own, others.own, openmetrics=openmetrics)).encode()
         return own + system  # the latter ends in OpenMetrics' # EOF
 
@@ -167,8 +169,8 @@ class GenappPrometheusReader(PrometheusMetricReader):
             if series is None or series.attributes is not attributes:
                 series = self._describe(metric, attributes)
             value: Any = point.value
-            if rest and series.labels in rest:
-                value = merged(value, rest.pop(series.labels), merge=metric.merge)
+            if series.labels in rest or (self._is_shared and metric.kind == "counter"):
+                value = merged(value, rest.pop(series.labels, 0), merge=metric.merge)
             text = str(value) if type(value) is int else _number(value)
             if point.exemplars:
                 series.exemplars[0] = point.exemplars[-1]
@@ -195,8 +197,9 @@ class GenappPrometheusReader(PrometheusMetricReader):
                 series.exemplars.update(_by_bucket(point))
             exemplars = series.exemplars if openmetrics else {}
             counts, value_sum = point.bucket_counts, point.sum
-            if rest and series.labels in rest:
-                both: Any = merged([*counts, value_sum], rest.pop(series.labels), merge=metric.merge)
+            if self._is_shared:  # in the same steps as the sums of others, even where nobody else has any
+                others = rest.pop(series.labels, None) or [0] * (len(counts) + 1)
+                both: Any = merged([*counts, value_sum], others, merge=metric.merge)
                 counts, value_sum = both[:-1], both[-1]
             total = 0
             lines = []

@@ -19,6 +19,8 @@ Table = dict[str, dict[Labels, Value]]
 """Family -> label values -> value. System figures: metric -> (attribute, value, …) -> value."""
 
 _VERSION = 1
+_SCALE, SUM_SCALE = 1e9, 1e6
+"""Counters that are no whole numbers (dollars) add up in billionths, what histograms observe in millionths."""
 _KINDS = {metric.name: metric for metric in semconv.METRICS}
 
 
@@ -85,10 +87,22 @@ def merged(one: Value, other: Value, *, merge: semconv.Merge) -> Value:
     if isinstance(one, list) or isinstance(other, list):
         if not isinstance(one, list) or not isinstance(other, list) or len(one) != len(other):
             return one  # of a version with other buckets
-        return [a + b for a, b in zip(one, other, strict=True)]
+        counts = [a + b for a, b in zip(one[:-1], other[:-1], strict=True)]
+        return [*counts, plus(one[-1], other[-1], scale=SUM_SCALE)]
     if merge == "sum":
-        return one + other
+        return plus(one, other)
     return min(one, other) if merge == "min" else max(one, other) if merge == "max" else one
+
+
+def plus(one: float, other: float, *, scale: float = _SCALE) -> float:
+    """Their sum in whole parts of `1 / scale`: the same in whatever order many are added.
+
+    Rounded at each addition, floats would give another last digit when workers die and are added up
+    in another order, and Prometheus takes the smallest step back for a restart.
+    """
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    return (round(one * scale) + round(other * scale)) / scale
 
 
 def _listed(table: Table) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import NumberDataPoint, ResourceMetrics, Sum
 
 from otel_genapp import semconv
-from otel_genapp.metrics.snapshot import Labels, Snapshot, Table, Value
+from otel_genapp.metrics.snapshot import SUM_SCALE, Labels, Snapshot, Table, Value, plus
 
 _COUNTED, _MEASURED = "counter ", "gauge "
 """How the names of system figures begin in a snapshot: those that only grow, and those of the living."""
@@ -88,4 +88,6 @@ def _plus(point: Any, value: Value | None) -> Any:
 
 def _value_of(point: Any) -> Value:
     counts = getattr(point, "bucket_counts", None)
-    return point.value if counts is None else [*counts, point.sum]
+    if counts is None:
+        return plus(point.value, 0)
+    return [*counts, plus(point.sum, 0, scale=SUM_SCALE)]
