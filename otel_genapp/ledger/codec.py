@@ -27,7 +27,23 @@ _WHOLE: Final = frozenset({"started_at_ns", "at_ns", "seq", "tool_calls"})
 _usage_of = attrgetter(*_USAGE)
 _call_of = attrgetter(*_CALL)
 _amendment_of = attrgetter(*_AMENDMENT)
-_encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def _make_encoder() -> Callable[[Any], str]:
+    """JSON of lists, texts and numbers. The public way builds the C encoder anew for every value."""
+    plain = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+    try:
+        encode_in_c = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+            None, plain.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+        )
+        if "".join(encode_in_c(("a", [1, None, 0.5]), 0)) == '["a",[1,null,0.5]]':
+            return lambda value: "".join(encode_in_c(value, 0))
+    except (AttributeError, TypeError):  # another Python than CPython, or one where it has changed
+        pass
+    return plain.encode
+
+
+_encoded = _make_encoder()
 
 
 class DecodeError(GenappError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from otel_genapp.config import ENVIRONMENT, MEMORY_STORE, Settings, without_userinfo
 from otel_genapp.ledger.store import Store
@@ -51,7 +52,7 @@ def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[
         return Opened(_memory(settings, on_evict), MEMORY_STORE, note)
     from otel_genapp.ledger.sql import SQLStore
 
-    url = url or f"sqlite:///{_database(state)}"
+    url = url or f"sqlite:///{quote(str(_database(state)))}"
     return Opened(SQLStore.open(url), without_userinfo(url))
 
 

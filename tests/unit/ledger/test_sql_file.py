@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sqlite3
@@ -258,6 +259,18 @@ def test_one_damage_is_set_aside_once(path: Path) -> None:
     assert names(path) == ["damaged", "ledger.db", "ledger.db.lock"]
 
 
+def test_only_what_was_found_damaged_is_set_aside(path: Path) -> None:
+    """Who comes late with the news of damage does not rename the file that was made meanwhile."""
+    file = sqlite_file.SQLiteFile(str(path))
+    file.make()
+    damaged = file.identity
+    file.set_aside(damaged, reason="planted")
+    file.make()
+    file.set_aside(damaged, reason="planted")
+    assert file.is_current
+    assert names(path) == ["damaged", "ledger.db", "ledger.db.lock"]
+
+
 def test_room_is_given_back(path: Path) -> None:
     """What aged out leaves the disk, not only the tables."""
     with opened(path) as store:
@@ -296,6 +309,21 @@ def test_a_forked_child_has_connections_of_its_own(path: Path) -> None:
         assert store.apply((call("parent 2"),)) == 1
         assert store.totals().overall.calls == 3
     assert raw(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_child_never_closes_what_is_the_parents(path: Path) -> None:
+    """SQLite forbids to close an inherited connection: it stays open until the child ends."""
+
+    def restart() -> tuple[int, int]:
+        before = len([found for found in open_files() if found.startswith(str(path))])
+        store.restart()
+        gc.collect()
+        return before, len([found for found in open_files() if found.startswith(str(path))])
+
+    with opened(path) as store:
+        store.apply((call("1"),))
+        before, after = in_child(restart)
+        assert before == after
 
 
 def test_a_fork_waits_for_who_is_at_work(path: Path) -> None:
