@@ -238,7 +238,7 @@ def test_fork_with_every_lock_held() -> None:
     """A lock that another thread holds at the fork, ours or the SDK's, hangs nothing in the child."""
     seen = in_fresh_process(fork_with_locks_held)
     assert seen["bad days"] == {}
-    assert {"pipeline.folds.Folds._folding", "ledger.sql.engine.Database._using"} <= {*seen["kinds"]}
+    assert {"pipeline.folds.Folds._folding", "ledger.sql.store.SQLStore._preparing"} <= {*seen["kinds"]}
     assert seen["locks"] > 100
 
 

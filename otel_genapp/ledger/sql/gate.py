@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_TURN_S = 1.0
+
 
 class Gate:
     """Threads go through it to work. While it is shut nobody enters."""
@@ -20,7 +22,7 @@ class Gate:
         """Work, once the gate is open."""
         with self._changed:
             while self._shut:
-                self._changed.wait()
+                self._changed.wait(_TURN_S)  # whoever opens it may not get to say so
             self._inside += 1
         try:
             yield
@@ -31,13 +33,20 @@ class Gate:
 
     def shut(self, timeout_s: float) -> bool:
         """Let nobody in any more; False if somebody is still inside after `timeout_s` seconds."""
-        with self._changed:
+        if not self._changed.acquire(timeout=timeout_s):
+            return False
+        try:
             self._changed.wait_for(lambda: not self._shut, timeout_s)
             self._shut = True
             return self._changed.wait_for(lambda: not self._inside, timeout_s)
+        finally:
+            self._changed.release()
 
     def open(self) -> None:
         """Let everybody in again."""
-        with self._changed:
-            self._shut = False
-            self._changed.notify_all()
+        self._shut = False
+        if self._changed.acquire(timeout=_TURN_S):
+            try:
+                self._changed.notify_all()
+            finally:
+                self._changed.release()
