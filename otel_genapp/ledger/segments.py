@@ -47,10 +47,14 @@ def segments(state: StateDirectory) -> tuple[Segment, ...]:
 
 
 def read(state: StateDirectory, segment: Segment, *, start: int, limit_bytes: int = PART_BYTES) -> Part:
-    """The records from `start` on, up to the segment's size as it was found, some at a time."""
+    """The records from `start` on, up to the segment's size as it was found, some at a time.
+
+    Where it cannot be opened nothing is read and `position` stays: it may be there all the same
+    (too many files are open), and what counts as read is removed.
+    """
     fd = state.open_to_read(segment.name)
     if fd is None:
-        return Part((), segment.size, 0)
+        return Part((), start, 0)
     try:
         while True:
             wanted = min(limit_bytes, segment.size - start)

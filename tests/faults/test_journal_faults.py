@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_genapp.ledger.journal import Journal, Position
+from otel_genapp.ledger.journal import RESERVE, Journal, Position
 from otel_genapp.ledger.segments import read, segments
 from otel_genapp.state_directory import StateDirectory
 from tests.forked import in_child
@@ -101,53 +102,61 @@ def test_killed_writers_lose_nothing_in_the_long_run(tmp_path: Path) -> None:
     kill_writers(tmp_path, 1000)
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+class SmallDisk:
+    """`os.write` on a disk with so much room: the part that fits, then ENOSPC."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.write = os.write
+
+    def __call__(self, fd: int, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self.write(fd, data[: self.room])
+        self.room -= written
+        return written
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit is told, part of a record harms no other, and with room again it goes on."""
     state = state_in(tmp_path)
-
-    def act() -> tuple[list[bool], list[str]]:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        reasons: list[str] = []
-        journal = Journal(state, on_loss=reasons.append)
-        kept: list[Position | None] = []
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_050, hard))
-        for number in range(60):
-            journal.append(b"%03d" % number * 400, then=kept.append)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        for number in range(60, 70):
-            journal.append(b"%03d" % number * 400, then=kept.append)
-        return [position is not None for position in kept], reasons
-
-    kept, reasons = in_child(act)
+    reasons: list[str] = []
+    kept: list[Position | None] = []
+    disk = SmallDisk(50_050)
+    monkeypatch.setattr(os, "write", disk)
+    journal = Journal(state, on_loss=reasons.append)
+    for number in range(60):
+        journal.append(b"%03d" % number * 400, then=kept.append)
+    disk.room = 100_000
+    for number in range(60, 70):
+        journal.append(b"%03d" % number * 400, then=kept.append)
     found, torn = records_in(state)
-    assert found == [b"%03d" % number * 400 for number in range(70) if kept[number]]
-    assert kept[:30] + kept[60:] == [True] * 40
-    assert reasons == ["disk_full"] * kept.count(False)
-    assert kept.count(False) > 5
+    assert found == [b"%03d" % number * 400 for number in range(70) if kept[number] is not None]
+    assert [position is not None for position in kept[:30] + kept[60:]] == [True] * 40
+    assert reasons == ["disk_full"] * kept.count(None)
+    assert kept.count(None) > 5
     assert torn == 1
 
 
-def test_the_reserve_is_given_up(tmp_path: Path) -> None:
-    """On a full disk the reserve goes first, once, and is made again when there is room."""
+def test_the_reserve_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record that found the disk full is kept whole in the room of the reserve, and nothing is torn."""
     state = state_in(tmp_path)
-    journal = Journal(state, on_loss=lambda _reason: None, reserve_bytes=4096)
-    journal.append(b"one", then=lambda _position: None)
+    reasons: list[str] = []
+    kept: list[Position | None] = []
+    journal = Journal(state, on_loss=reasons.append, reserve_bytes=4096)
+    journal.append(b"one", then=kept.append)
     journal.keep_reserve()
+    disk, remove = SmallDisk(100), StateDirectory.remove
 
-    def act() -> list[bool]:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        journal.restart()
-        kept: list[Position | None] = []
-        journal.append(b"two", then=kept.append)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
-        journal.append(b"x" * 500, then=kept.append)
-        had = bool(state.names("journal.reserve"))
-        journal.keep_reserve()
-        again = bool(state.names("journal.reserve"))
-        return [had, again]
+    def removed(state: StateDirectory, name: str) -> bool:
+        disk.room += 4096 if name == RESERVE else 0
+        return remove(state, name)
 
-    assert in_child(act) == [False, False]
+    monkeypatch.setattr(os, "write", disk)
+    monkeypatch.setattr(StateDirectory, "remove", removed)
+    journal.append(b"x" * 500, then=kept.append)
+    assert (records_in(state), reasons, kept.count(None)) == (([b"one", b"x" * 500], 0), [], 0)
+    assert state.names(RESERVE) == ()
 
 
 def test_no_more_files(tmp_path: Path) -> None:

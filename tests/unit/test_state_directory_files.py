@@ -246,6 +246,78 @@ def test_without_directory_handles(base: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not state.write_private("note", b"four")
 
 
+def test_files_are_appended_to_and_read(base: Path) -> None:
+    """A descriptor appends at the end, is private, is read by another, and is no inheritance of programs."""
+    state = open_state_directory(settings(base))
+    first, second = state.open_to_append("log-1"), state.open_to_append("log-1")
+    assert first is not None
+    assert second is not None
+    os.write(first, b"one ")
+    os.write(second, b"two ")
+    os.write(first, b"three")
+    reading = state.open_to_read("log-1")
+    assert reading is not None
+    assert os.read(reading, 100) == b"one two three"
+    assert not any(os.get_inheritable(fd) for fd in (first, second, reading))
+    assert mode(base / "shop-dev" / "log-1") == 0o600
+    for fd in (first, second, reading):
+        os.close(fd)
+    assert state.open_to_read("log-2") is None
+    assert state.problem == ""
+
+
+def test_names_renames_and_removals(base: Path) -> None:
+    """Names are listed by how they begin, sorted; what is gone counts as removed."""
+    state = open_state_directory(settings(base))
+    for name in ("b-2", "b-1", "a-1"):
+        assert state.write_private(name, name.encode())
+    assert state.names("b-") == ("b-1", "b-2")
+    assert state.rename("b-1", "b-2")
+    assert (state.names("b-"), state.read_private("b-2")) == (("b-2",), b"b-1")
+    assert state.remove("b-2")
+    assert state.remove("b-2")
+    assert state.names("b-") == ()
+    assert state.problem == ""
+    assert not state.rename("b-2", "b-3")
+    assert not state.rename("a-1", "../a-1")
+    assert state.names("a-") == ("a-1",)
+
+
+@pytest.mark.parametrize("plant", [planted_link, planted_fifo, planted_folder, readable_file, given_file])
+@pytest.mark.parametrize("opening", ["open_to_append", "open_to_read"])
+def test_planted_files_are_not_opened(base: Path, plant: Callable[[Path], str], opening: str) -> None:
+    """What is not a regular file of ours alone is not opened, and no descriptor is leaked."""
+    if plant is given_file and os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    state = open_state_directory(settings(base))
+    plant(base / "shop-dev" / "log-1")
+    before = len(os.listdir("/dev/fd"))  # noqa: PTH208 - names only
+    assert getattr(state, opening)("log-1") is None
+    assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208 - names only
+    assert state.problem != ""
+
+
+def test_files_of_any_size_are_opened(base: Path) -> None:
+    """The limit of files read whole does not hold for what is read in parts."""
+    state = open_state_directory(settings(base))
+    fd = state.open_to_append("log-1")
+    assert fd is not None
+    os.truncate(fd, MAX_FILE_BYTES + 1)
+    os.close(fd)
+    reading = state.open_to_read("log-1")
+    assert reading is not None
+    os.close(reading)
+    assert state.problem == ""
+
+
+def test_no_files_without_a_directory() -> None:
+    """Without a directory nothing is opened, listed, renamed or removed, and nothing raises."""
+    state = StateDirectory(None, "nothing is writable")
+    assert (state.open_to_append("log"), state.open_to_read("log"), state.names("log")) == (None, None, ())
+    assert not state.rename("log", "log-2")
+    assert not state.remove("log")
+
+
 def test_no_directory_says_no() -> None:
     """A state directory that is none answers every call and keeps its reason."""
     state = StateDirectory(None, "nothing is writable")
