@@ -167,7 +167,8 @@ TELEMETRY_DROPPED = Metric(
     "{record}",
     known=(
         ("span", "encoding_failed"), ("span", "queue_full"), ("span", "redaction_failed"), ("span", "rejected"),
-        ("span", "shutdown"), ("span", "spool_full"), ("span", "too_large"),
+        ("span", "shutdown"), ("span", "spool_damaged"), ("span", "spool_full"), ("span", "too_large"),
+        ("spool_record", "damaged"), ("snapshot", "damaged"),
         ("journal", "disk_full"), ("journal", "io_error"), ("journal", "no_directory"), ("journal", "torn"),
         ("event", "queue_full"), ("event", "shutdown"), ("event", "subscriber_error"),
         ("llm_call", "never_ended"),

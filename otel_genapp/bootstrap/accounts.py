@@ -46,6 +46,10 @@ class Accounts:
         """A record the journal could not take."""
         self.drop("journal", reason)
 
+    def unread_snapshot(self, reason: str) -> None:
+        """What another worker had written of its counts and nobody can read."""
+        self.drop("snapshot", reason)
+
     def evicted(self) -> None:
         """A session that had to go from memory."""
         self.drop("session", "memory_limit")

@@ -72,20 +72,7 @@ class Machinery:
         self._pricing = threading.Lock()
         self._opened = open_store(settings, state, on_evict=accounts.evicted)
         self.store = self._opened.store
-        journal = (
-            None
-            if self._opened.in_memory or state.path is None
-            else Journal(state, on_loss=accounts.unjournaled)
-        )
-        self.ledger = Ledger(
-            self.store,
-            state=state,
-            journal=journal,
-            price=self._priced,
-            count_stored=accounts.stored,
-            count_loss=accounts.drop,
-            is_needed=lambda segment: self.workers.needs(segment),  # noqa: PLW0108 - there are none yet
-        )
+        self.ledger = self._build_ledger(state)
         self._maintain_at_s = self._ask_store_at_s = 0.0
         self.events = EventBus(accounts.event)
         self.folds = Folds(self._fold, after=self._after_folding)
@@ -115,6 +102,8 @@ class Machinery:
             standing_still=self.folds.standing_still,
             replay=self._replay,
             revision=self.instruments.revision,
+            drain=self._fold_all,
+            on_problem=accounts.unread_snapshot,
         )
         self.tracing: providers.Tracing | None = None
         self._global_meters: Any = None
@@ -125,6 +114,18 @@ class Machinery:
         self._undo: list[Callable[[], None]] = []
         self._hub: hub.Hub | None = None
         self._propagator: GenappPropagator | None = None
+
+    def _build_ledger(self, state: StateDirectory) -> Ledger:
+        kept_on_disk = not self._opened.in_memory and state.path is not None
+        return Ledger(
+            self.store,
+            state=state,
+            journal=Journal(state, on_loss=self.accounts.unjournaled) if kept_on_disk else None,
+            price=self._priced,
+            count_stored=self.accounts.stored,
+            count_loss=self.accounts.drop,
+            is_needed=lambda segment: self.workers.needs(segment),  # noqa: PLW0108 - there are none yet
+        )
 
     def start(self, flush: Callable[[float], bool], *processors: SpanProcessor) -> None:
         """Attach to the providers, open the exports, watch the libraries, and take over.
@@ -271,6 +272,7 @@ class Machinery:
         notes += instrumentation.span_problems(self.settings.fastapi_spans)
         notes.append(self.prices.problem or "")
         notes.append(self._opened.note)
+        notes.append(self.workers.problem)
         if self.ledger.journal is not None:
             notes.append(self.ledger.journal.problem)
         return {

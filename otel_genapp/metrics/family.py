@@ -20,7 +20,7 @@ from otel_genapp.quiet import quiet
 
 _guarded = quiet("metrics")
 # Far above any honest size or duration, far below what breaks an int64 sum on the wire.
-_VALUE_LIMIT = 1e15
+VALUE_LIMIT = 1e15
 
 
 class MeasuredFamily:
@@ -67,14 +67,15 @@ class MeasuredFamily:
                 # A finalizer: this thread may hold the very lock that recording needs.
                 running.put_off.append(partial(self.record, value, labels, context))
                 return
-            if not 0 <= value <= _VALUE_LIMIT:
+            if not 0 <= value <= VALUE_LIMIT:
                 self._on_drop()
                 return
             cell = self._cells.get(labels)
             if cell is None:
                 cell = self._admit(labels)
-            self.recorded += 1
             cell(value, context)
+            # Afterwards: who sees the number change finds the measurement.
+            self.recorded += 1
 
     def announce(self, labels: tuple[str, ...]) -> None:
         """Make a counter's series present with 0, so that the first increase is visible."""

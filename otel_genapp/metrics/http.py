@@ -52,12 +52,12 @@ class HttpFamilies:
             count, duration, request, response = cells
             # The duration leads from a slow bucket to its trace; the same link on the other
             # families would cost as much as recording them.
-            self.recorded += 1
             count(1, NO_EXEMPLAR)
             duration(seconds, context)
             request(request_bytes, NO_EXEMPLAR)
             if response_bytes is not None:
                 response(response_bytes, NO_EXEMPLAR)
+            self.recorded += 1
 
     def forget(self) -> None:
         """Drop what was resolved; for the child of a fork."""

@@ -7,6 +7,7 @@ Downstream: the readers of the private MeterProvider, `metrics.prometheus` first
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
@@ -17,6 +18,9 @@ from otel_genapp.quiet import quiet
 
 Gauge = Callable[[], float | None]
 """Its value now; None where that cannot be told."""
+
+asks_store: ContextVar[bool] = ContextVar("otel_genapp_asks_store", default=True)
+"""False while somebody collects who must not wait for the store: gauges read from it are left out."""
 
 _guarded = quiet("metrics")
 
@@ -54,11 +58,12 @@ class Instruments:
         series_limit: int = semconv.SERIES_LIMIT,
     ) -> None:
         self._families: list[MeasuredFamily] = []
+        self._merged = [gauges[metric.name] for _, metric in _attributes() if _is_merged(metric)]
         for attribute, metric in _attributes():
             if metric.kind == "gauge":
                 meter.create_observable_gauge(
                     metric.instrument,
-                    callbacks=[_observed(gauges[metric.name])],
+                    callbacks=[_observed(gauges[metric.name], from_store=metric.merge == "store")],
                     unit=metric.unit,
                     description=metric.help,
                 )
@@ -81,8 +86,11 @@ class Instruments:
         return all(family.bound for family in self._families)
 
     def revision(self) -> int:
-        """A number that changes when something was recorded."""
-        return self.http.recorded + sum(family.recorded for family in self._families)
+        """A number that changes when something was recorded, or a gauge that workers merge has moved."""
+        moved: list[float | None] = []
+        with _guarded:
+            moved = [gauge() for gauge in self._merged]
+        return hash((self.http.recorded, *(family.recorded for family in self._families), *moved))
 
     def announce_known(self) -> None:
         """Show the series whose labels are all known in advance, with 0."""
@@ -110,8 +118,14 @@ def _attributes() -> Iterable[tuple[str, semconv.Metric]]:
             yield name.lower(), value
 
 
-def _observed(gauge: Gauge) -> Callable[[CallbackOptions], list[Observation]]:
+def _is_merged(metric: semconv.Metric) -> bool:
+    return metric.kind == "gauge" and metric.merge != "store"
+
+
+def _observed(gauge: Gauge, *, from_store: bool) -> Callable[[CallbackOptions], list[Observation]]:
     def callback(_options: CallbackOptions) -> list[Observation]:
+        if from_store and not asks_store.get():
+            return []
         with _guarded:
             value = gauge()
             return [] if value is None else [Observation(value)]

@@ -26,8 +26,10 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from otel_genapp import semconv
-from otel_genapp.metrics.snapshot import NOBODY, Labels, Snapshot, Table, Value, merged
-from otel_genapp.metrics.taken import Taken, labels_of, with_others
+from otel_genapp.metrics.exact import Value, added, number, total
+from otel_genapp.metrics.snapshot import NOBODY, Labels, Snapshot, Table
+from otel_genapp.metrics.taken import Taken, labels_of, value_of, with_others
+from otel_genapp.metrics.totals import merged
 from otel_genapp.quiet import quiet
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -69,7 +71,6 @@ class GenappPrometheusReader(PrometheusMetricReader):
         )
         self._constant = "".join(f'{name}="{_escape(constant_labels[name])}",' for name in _CONSTANT_LABELS)
         self._taking: Taken | None = None
-        self._is_shared = False
         self._system: list[ResourceMetrics] = []
         # Else it would collect once more for every text.
         collector: Any = self._collector
@@ -99,8 +100,8 @@ class GenappPrometheusReader(PrometheusMetricReader):
                 system = (generate_openmetrics if openmetrics else generate_text)(self._registry)
             finally:
                 self._system = []
-            self._is_shared = others is not NOBODY
-            own = "".join(self._render(taken.own, others.own, openmetrics=openmetrics)).encode()
+            families = {**others.counted, **others.gauges}
+            own = "".join(self._render(taken.own, families, openmetrics=openmetrics)).encode()
         return own + system  # the latter ends in OpenMetrics' # EOF
 
     def _hand_over(self) -> None:
@@ -169,8 +170,8 @@ class GenappPrometheusReader(PrometheusMetricReader):
             if series is None or series.attributes is not attributes:
                 series = self._describe(metric, attributes)
             value: Any = point.value
-            if series.labels in rest or (self._is_shared and metric.kind == "counter"):
-                value = merged(value, rest.pop(series.labels, 0), merge=metric.merge)
+            if rest and series.labels in rest:
+                value = _number_of(merged(number(value), rest.pop(series.labels), merge=metric.merge))
             text = str(value) if type(value) is int else _number(value)
             if point.exemplars:
                 series.exemplars[0] = point.exemplars[-1]
@@ -197,19 +198,19 @@ class GenappPrometheusReader(PrometheusMetricReader):
                 series.exemplars.update(_by_bucket(point))
             exemplars = series.exemplars if openmetrics else {}
             counts, value_sum = point.bucket_counts, point.sum
-            if self._is_shared:  # in the same steps as the sums of others, even where nobody else has any
-                others = rest.pop(series.labels, None) or [0] * (len(counts) + 1)
-                both: Any = merged([*counts, value_sum], others, merge=metric.merge)
-                counts, value_sum = both[:-1], both[-1]
-            total = 0
+            if rest and series.labels in rest:
+                both = added(value_of(point), rest.pop(series.labels))
+                if isinstance(both, tuple):
+                    counts, value_sum = both[0], total(both[1])
+            observed = 0
             lines = []
             for position, count in enumerate(counts):
-                total += count
-                line = f"{series.lines[position]}{total}"
+                observed += count
+                line = f"{series.lines[position]}{observed}"
                 if position in exemplars:
                     line += _exemplar(exemplars[position])
                 lines.append(line)
-            lines.append(f"{series.lines[-2]}{total}")
+            lines.append(f"{series.lines[-2]}{observed}")
             lines.append(f"{series.lines[-1]}{_number(value_sum)}\n")
             yield "\n".join(lines)
 
@@ -220,16 +221,14 @@ class GenappPrometheusReader(PrometheusMetricReader):
             if len(self._foreign) > _FOREIGN_KEPT:
                 self._foreign = {}
             lines = self._foreign[metric.name, labels] = self._lines(metric, labels)
-        if not isinstance(value, list):
-            return f"{lines[0]}{_number(value)}\n"
-        if len(value) != len(lines) - 1:
-            return ""  # of a version with other buckets
-        total = 0
+        if not isinstance(value, tuple):
+            return f"{lines[0]}{_number(total(value))}\n"
+        observed = 0
         written = []
-        for line, count in zip(lines, value[:-1], strict=False):
-            total += int(count)
-            written.append(f"{line}{total}\n")
-        return "".join((*written, f"{lines[-2]}{total}\n{lines[-1]}{_number(value[-1])}\n"))
+        for line, count in zip(lines, value[0], strict=False):
+            observed += count
+            written.append(f"{line}{observed}\n")
+        return "".join((*written, f"{lines[-2]}{observed}\n{lines[-1]}{_number(total(value[1]))}\n"))
 
     def _describe(self, metric: semconv.Metric, attributes: Mapping[str, Any]) -> _Series:
         labels = labels_of(metric, attributes)
@@ -240,7 +239,7 @@ class GenappPrometheusReader(PrometheusMetricReader):
 
     def _lines(self, metric: semconv.Metric, values: Labels) -> tuple[str, ...]:
         own = "".join(
-            f'{name}="{_escape(value)}",' for name, value in zip(metric.labels, values, strict=False)
+            f'{name}="{_escape(value)}",' for name, value in zip(metric.labels, values, strict=True)
         )
         labels = (own + self._constant).rstrip(",")
         if metric.kind != "histogram":
@@ -264,6 +263,10 @@ def _exemplar(exemplar: Any) -> str:
         f' # {{trace_id="{exemplar.trace_id:032x}",span_id="{exemplar.span_id:016x}"}} '
         f"{_number(exemplar.value)} {exemplar.time_unix_nano / 1e9:.3f}"
     )
+
+
+def _number_of(value: Value) -> float:
+    return 0 if isinstance(value, tuple) else total(value)
 
 
 def _number(value: float) -> str:

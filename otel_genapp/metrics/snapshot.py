@@ -1,122 +1,156 @@
-"""The families of one worker at one moment, as they lie in a file and as they add up.
+"""The families of one worker at one moment, as they lie in a file.
 
-A counter's value is a number, a histogram's is its bucket counts and then its sum.
+A file is three frames: what it is, what is counted, and the gauges and system figures. The second is
+often the same as before, byte for byte, and then it is neither written anew nor read anew.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from otel_genapp import semconv
 from otel_genapp.frames import frame, read_frames
+from otel_genapp.metrics.exact import Number, Value
 
 Labels = tuple[str, ...]
-Value = float | list[float]
 Table = dict[str, dict[Labels, Value]]
 """Family -> label values -> value. System figures: metric -> (attribute, value, …) -> value."""
 
-_VERSION = 1
-_SCALE, SUM_SCALE = 1e9, 1e6
-"""Counters that are no whole numbers (dollars) add up in billionths, what histograms observe in millionths."""
-_KINDS = {metric.name: metric for metric in semconv.METRICS}
+VERSION = 1
+_TEXT, _WHOLE, _FRACTIONS = {str}, {int}, {float}
+METRICS = {metric.name: metric for metric in semconv.METRICS}
 
 
-@dataclass(slots=True)
+class DamagedError(ValueError):
+    """The file holds no snapshot, or one of another version."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a worker had counted; its LLM families hold its journal up to `position`."""
+    """What a worker had counted; its LLM families hold its journal up to `position`. Never changed."""
 
     position: tuple[str, int] | None = None
-    own: Table = field(default_factory=dict)
+    counted: Table = field(default_factory=dict)
+    gauges: Table = field(default_factory=dict)
     system: Table = field(default_factory=dict)
     folded: tuple[str, ...] = ()
     """Of the dead: the workers in it whose files may still be there."""
 
-    def to_bytes(self) -> bytes:
-        """The snapshot as a file holds it, checksummed."""
-        said = [_VERSION, self.position, _listed(self.own), _listed(self.system), self.folded]
-        return frame(json.dumps(said, separators=(",", ":")).encode("ascii"))
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Snapshot:
+NOBODY = Snapshot()
+"""No other worker."""
+
+
+class Writing:
+    """Turns the snapshots of one file into bytes."""
+
+    def __init__(self) -> None:
+        self._counted: Table | None = None
+        self._frame = b""
+
+    def to_bytes(self, snapshot: Snapshot) -> bytes:
+        """The snapshot as a file holds it.
+
+        Raises:
+            ValueError: it is longer than a frame may be.
+        """
+        if self._counted is None or self._counted != snapshot.counted:
+            self._frame = frame(_said(_listed(snapshot.counted)))
+            self._counted = snapshot.counted
+        head = frame(_said([VERSION, snapshot.position, snapshot.folded]))
+        return b"".join(
+            (head, self._frame, frame(_said([_listed(snapshot.gauges), _listed(snapshot.system)])))
+        )
+
+
+class Reading:
+    """Turns the bytes of one file into snapshots; what is the same as before stays the same object."""
+
+    def __init__(self) -> None:
+        self._data: bytes | None = None
+        self._counted = b""
+        self.last = NOBODY
+
+    def from_bytes(self, data: bytes) -> Snapshot:
         """The snapshot in a file.
 
         Raises:
-            ValueError: it is damaged, or of another version.
+            DamagedError: there is none, or it is of another version.
         """
+        if data == self._data:
+            return self.last
         found = read_frames(data, ended=True)
-        if len(found.payloads) != 1 or found.torn:
-            raise ValueError("the file is damaged")
-        said = json.loads(found.payloads[0])
-        if not isinstance(said, list) or len(said) != 5 or said[0] != _VERSION:
-            raise ValueError("the file is of another version")
-        position = None if said[1] is None else (str(said[1][0]), int(said[1][1]))
-        return cls(position, _table(said[2]), _table(said[3]), tuple(said[4]))
-
-    def add(self, other: Snapshot, *, gauges: bool) -> None:
-        """Add another worker's; gauges only of the living."""
-        for name, series in other.own.items():
-            metric = _KINDS.get(name)
-            if metric is None or (metric.kind == "gauge" and not gauges):
-                continue
-            add_to(self.own.setdefault(name, {}), series, merge=metric.merge)
-        for name, series in other.system.items():
-            if name.startswith("gauge ") and not gauges:
-                continue
-            add_to(self.system.setdefault(name, {}), series, merge="sum")
-
-
-NOBODY = Snapshot()
-"""No other worker; never changed."""
+        if len(found.payloads) != 3 or found.torn:
+            raise DamagedError("the file is damaged")
+        head, counted, rest = found.payloads
+        try:
+            version, position, folded = json.loads(head)
+            if version != VERSION:
+                raise DamagedError(f"the file is of version {version}")
+            gauges, system = json.loads(rest)
+            same = counted == self._counted and self._data is not None
+            self.last = Snapshot(
+                None if position is None else (str(position[0]), int(position[1])),
+                self.last.counted if same else _table(json.loads(counted)),
+                _table(gauges),
+                _system(system),
+                tuple(str(worker) for worker in folded),
+            )
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
+            raise DamagedError(f"the file is not understood: {type(error).__name__}") from error
+        self._data, self._counted = data, counted
+        return self.last
 
 
-def add_to(table: dict[Labels, Value], series: Mapping[Labels, Value], *, merge: semconv.Merge) -> None:
-    """Add series to those of the same family, by the family's rule."""
-    for labels, value in series.items():
-        before = table.get(labels)
-        if before is None:
-            table[labels] = list(value) if isinstance(value, list) else value
-        else:
-            table[labels] = merged(before, value, merge=merge)
-
-
-def merged(one: Value, other: Value, *, merge: semconv.Merge) -> Value:
-    """The two values of a series as one. What is read from a store is the same for everybody."""
-    if isinstance(one, list) or isinstance(other, list):
-        if not isinstance(one, list) or not isinstance(other, list) or len(one) != len(other):
-            return one  # of a version with other buckets
-        counts = [a + b for a, b in zip(one[:-1], other[:-1], strict=True)]
-        return [*counts, plus(one[-1], other[-1], scale=SUM_SCALE)]
-    if merge == "sum":
-        return plus(one, other)
-    return min(one, other) if merge == "min" else max(one, other) if merge == "max" else one
-
-
-def plus(one: float, other: float, *, scale: float = _SCALE) -> float:
-    """Their sum in whole parts of `1 / scale`: the same in whatever order many are added.
-
-    Rounded at each addition, floats would give another last digit when workers die and are added up
-    in another order, and Prometheus takes the smallest step back for a restart.
-    """
-    if isinstance(one, int) and isinstance(other, int):
-        return one + other
-    return (round(one * scale) + round(other * scale)) / scale
+def _said(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 def _listed(table: Table) -> dict[str, Any]:
-    return {name: [[labels, value] for labels, value in series.items()] for name, series in table.items()}
+    return {name: [list(series), list(series.values())] for name, series in table.items()}
 
 
-def _table(said: Any) -> Table:
+def _table(said: dict[str, Any]) -> Table:
+    """The families this version knows, with the labels and buckets it knows them by."""
+    found: Table = {}
+    for name, (labels, values) in said.items():
+        metric = METRICS.get(name)
+        if metric is None:
+            continue
+        read: Callable[[Any, int], Value] = _histogram if metric.kind == "histogram" else _number
+        size = len(metric.buckets) + 1
+        series = zip(_checked(labels, len(metric.labels)), values, strict=True)
+        found[name] = {each: read(value, size) for each, value in series}
+    return found
+
+
+def _system(said: dict[str, Any]) -> Table:
     return {
-        str(name): {tuple(labels): value for labels, value in series if _is_value(value)}
-        for name, series in said.items()
+        str(name): {each: _number(value) for each, value in zip(_checked(labels, None), values, strict=True)}
+        for name, (labels, values) in said.items()
     }
 
 
-def _is_value(value: object) -> bool:
-    if isinstance(value, list):
-        return all(isinstance(part, int | float) for part in value)
-    return isinstance(value, int | float)
+def _checked(said: list[Any], count: int | None) -> Iterator[Labels]:
+    for labels in said:
+        if (count is not None and len(labels) != count) or not set(map(type, labels)) <= _TEXT:
+            raise DamagedError("labels of another version")
+        yield tuple(labels)
+
+
+def _histogram(said: Any, size: int) -> Value:
+    counts, observed = said
+    if len(counts) != size or set(map(type, counts)) != _WHOLE:
+        raise DamagedError("buckets of another version")
+    return counts, _number(observed)
+
+
+def _number(said: Any, _size: int = 1) -> Number:
+    if type(said) is int:
+        return said
+    if type(said) is list and set(map(type, said)) <= _FRACTIONS:
+        return said
+    raise DamagedError("not a number")

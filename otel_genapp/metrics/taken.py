@@ -10,7 +10,8 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import NumberDataPoint, ResourceMetrics, Sum
 
 from otel_genapp import semconv
-from otel_genapp.metrics.snapshot import SUM_SCALE, Labels, Snapshot, Table, Value, plus
+from otel_genapp.metrics.exact import Value, number, plus, total
+from otel_genapp.metrics.snapshot import Labels, Snapshot, Table
 
 _COUNTED, _MEASURED = "counter ", "gauge "
 """How the names of system figures begin in a snapshot: those that only grow, and those of the living."""
@@ -27,21 +28,48 @@ class Taken:
 
     def snapshot(self, position: tuple[str, int] | None) -> Snapshot:
         """The same for other workers to add."""
-        own: Table = {}
+        counted: Table = {}
+        gauges: Table = {}
         for metric in semconv.METRICS:
             points = self.own.get(metric.instrument)
             if points:
-                own[metric.name] = {labels_of(metric, point.attributes): _value_of(point) for point in points}
+                table = gauges if metric.kind == "gauge" else counted
+                table[metric.name] = {
+                    labels_of(metric, point.attributes): value_of(point) for point in points
+                }
         system: Table = {}
         for one in self.system:
             for name, point in _process_points(one):
-                system.setdefault(name, {})[_flat(point.attributes)] = point.value
-        return Snapshot(position, own, system)
+                system.setdefault(name, {})[_flat(point.attributes)] = number(point.value)
+        return Snapshot(position, counted, gauges, system)
+
+    def without(self, families: set[str]) -> Taken:
+        """The same but for these families of ours."""
+        if not families:
+            return self
+        left_out = {metric.instrument for metric in semconv.METRICS if metric.name in families}
+        own = {name: points for name, points in self.own.items() if name not in left_out}
+        return Taken(own, self.system)
+
+    def with_store_gauges_of(self, other: Taken) -> Taken:
+        """The same with the gauges read from the store that another collection found."""
+        read = {
+            metric.instrument: other.own[metric.instrument]
+            for metric in semconv.METRICS
+            if metric.merge == "store" and metric.instrument in other.own
+        }
+        return Taken({**self.own, **read}, self.system)
 
 
 def labels_of(metric: semconv.Metric, attributes: Mapping[str, Any]) -> Labels:
     """The label values of a series, in the order of the family's labels."""
     return tuple([str(attributes.get(name, "")) for name in metric.labels])
+
+
+def value_of(point: Any) -> Value:
+    """The value of a data point as it adds up."""
+    counts = getattr(point, "bucket_counts", None)
+    return number(point.value) if counts is None else (list(counts), number(point.sum))
 
 
 def with_others(system: ResourceMetrics, others: Table) -> ResourceMetrics:
@@ -81,13 +109,6 @@ def _flat(attributes: Any) -> Labels:
 
 
 def _plus(point: Any, value: Value | None) -> Any:
-    if value is None or isinstance(value, list):
+    if value is None or isinstance(value, tuple):
         return point
-    return dataclasses.replace(point, value=point.value + value)
-
-
-def _value_of(point: Any) -> Value:
-    counts = getattr(point, "bucket_counts", None)
-    if counts is None:
-        return plus(point.value, 0)
-    return [*counts, plus(point.sum, 0, scale=SUM_SCALE)]
+    return dataclasses.replace(point, value=total(plus(number(point.value), value)))

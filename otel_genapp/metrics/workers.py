@@ -3,10 +3,7 @@
 Each worker keeps a snapshot in the state directory and holds a lock as long as it lives. A scrape
 writes its own down first, asks the living for theirs, and adds up all files: so nothing shown is
 ever taken back. What a dead worker's journal holds beyond its snapshot is folded in when its files
-are merged into the one of the dead.
-
-    metrics-<instance>-<worker>         snapshot        metrics-<instance>-dead    the dead, added up
-    metrics-<instance>-<worker>.lock    its life        metrics-<instance>.merge   taken while merging
+are merged into the one of the dead. Readers wait for nobody: a merge that hangs delays the merging.
 """
 
 from __future__ import annotations
@@ -14,33 +11,39 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 
 from otel_genapp.context import start_in_no_context
 from otel_genapp.metrics.instance import Instance, is_over
+from otel_genapp.metrics.instruments import asks_store
 from otel_genapp.metrics.prometheus import GenappPrometheusReader
-from otel_genapp.metrics.pull import PullServer, pull
-from otel_genapp.metrics.snapshot import NOBODY, Snapshot
+from otel_genapp.metrics.pull import PullServer, forget_socket, pull
+from otel_genapp.metrics.snapshot import NOBODY, Snapshot, Table
 from otel_genapp.metrics.taken import Taken
 from otel_genapp.metrics.tally import Tally
-from otel_genapp.quiet import logger, quiet
+from otel_genapp.metrics.totals import AddingUp, Totals, add_gauges, add_system
+from otel_genapp.metrics.worker_files import (
+    DEAD,
+    LOCK,
+    SOCKET,
+    START,
+    UnreadableError,
+    View,
+    WorkerFiles,
+    fcntl,
+)
+from otel_genapp.quiet import quiet
 from otel_genapp.state_directory import StateDirectory
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows: one process
-    fcntl = None
-
-START = "metrics-"
 PULL_TIMEOUT_S = 0.25
-MERGE_TIMEOUT_S = 2.0
+MERGE_TIMEOUT_S = 0.25
 FLUSH_EVERY_S = 0.2
+REFRESH_S = 60.0
+"""The system figures of a worker that measures nothing may be so old."""
 _SHARE = 0.05
 """Of its time the flusher works at most so much."""
-_LOCK, _SOCKET, _DEAD = ".lock", ".sock", "dead"
+_NOTHING_SINCE = -1
 
 Position = tuple[str, int]
 _guarded = quiet("metrics")
@@ -50,7 +53,9 @@ class WorkerMetrics:
     """What this worker and the others of its instance have counted.
 
     `standing_still` holds the folding of records up and gives the position in the journal folded
-    last; `replay(position, tally)` folds what the journal of a dead worker holds beyond a position.
+    last; `replay(position, tally)` folds what the journal of a dead worker holds beyond a position;
+    `revision` changes with what was recorded; `drain` folds what waits; `on_problem(reason)` hears of
+    snapshots nobody can read.
     """
 
     def __init__(
@@ -61,66 +66,91 @@ class WorkerMetrics:
         standing_still: Callable[[], AbstractContextManager[Position | None]],
         replay: Callable[[Position, Tally], None],
         revision: Callable[[], int],
+        drain: Callable[[], object] = lambda: None,
+        on_problem: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._reader = reader
         self._state = state
         self._standing_still = standing_still
         self._replay = replay
         self._revision = revision
+        self._drain = drain
+        self._on_problem = on_problem
         self._worker = ""
         self._instance = ""
         self._reset()
 
     def _reset(self) -> None:
+        self._files = WorkerFiles(self._state, self._instance, on_problem=self._on_problem)
         self._persisting = threading.Lock()
+        self._joining = threading.Lock()
+        self._reading = threading.Lock()
         self._ending = threading.Event()
         self._life: int | None = None
         self._server: PullServer | None = None
-        self._written = -1
-        self._last = NOBODY
+        self._written = _NOTHING_SINCE
+        self._written_at_s = 0.0
         self._position: Position | None = None
-        self._has_children = False
+        self._adding = AddingUp()
+        self._last = NOBODY
+        self._directory_ns = _NOTHING_SINCE
+        self._is_flushing = False
+        self._noting: threading.Thread | None = None
+        self._unwritten = self._unread = ""
 
     @property
     def active(self) -> bool:
         """Whether there may be other workers."""
         return self._life is not None
 
+    @property
+    def problem(self) -> str:
+        """Why a scrape may not show what other workers counted; "" if it does."""
+        return "; ".join(filter(None, (self._unwritten, self._unread)))
+
     def begin(self, instance: Instance, worker: str) -> None:
         """Be one of the instance's workers, if it has any; `worker` is the id of this process's journal."""
         self._instance, self._worker = instance.id, worker
+        self._reset()
         with _guarded:
-            self._sweep()
+            if fcntl is None:
+                self._unread = "without file locks the numbers of several workers are not added up"
+                return
+            self._files.sweep(is_over)
             if instance.is_worker:
                 self._join()
+                self._serve()
 
     def forked(self) -> None:
-        """This process has a child that may count too: from the next scrape on they add up."""
-        self._has_children = True
+        """This process has a child that may count too: what it counted itself is there for the child to add.
 
-    def _join(self) -> None:
-        if self.active or self._state.path is None or fcntl is None:
+        On a thread that ends at once: the fork must not wait for a lock, and a server's master, which
+        is never asked and forks on, keeps no threads.
+        """
+        noting = self._noting
+        if not self._instance or fcntl is None or (noting is not None and noting.is_alive()):
             return
-        self._life = self._locked(f"{self._name}{_LOCK}")
-        if self._life is None:
+        if self._is_flushing or (self.active and self._revision() == self._written):
             return
-        self._server = PullServer(self._state.path, f"{self._name}{_SOCKET}", persist=self._persist_now)
-        thread = threading.Thread(target=self._flush, name="otel-genapp-snapshots", daemon=True)
-        start_in_no_context(thread)
+        with _guarded:
+            self._noting = threading.Thread(target=self._note, name="otel-genapp-forked", daemon=True)
+            start_in_no_context(self._noting)
 
     def exposition(self, *, openmetrics: bool) -> bytes:
         """The text of a scrape."""
-        if self._has_children:
-            self._has_children = False
-            with _guarded:
+        with _guarded:
+            if self.active or self._has_company():
                 self._join()
+                self._serve()
         if not self.active:
             return self._reader.exposition(openmetrics=openmetrics)
-        taken = self._persist()
-        others = NOBODY
+        taken, mine = self._persist(self._take_with_store)
+        others, hidden = self._last, set[str]()
         with _guarded:
-            others = self._others()
-        return self._reader.exposition(openmetrics=openmetrics, taken=taken, others=others)
+            self._ask()
+            with self._reading:
+                others, hidden = self._others(mine)
+        return self._reader.exposition(openmetrics=openmetrics, taken=taken.without(hidden), others=others)
 
     def needs(self, segment: str) -> bool:
         """Whether a segment of a journal may still have to be replayed."""
@@ -137,170 +167,226 @@ class WorkerMetrics:
         if self._server is not None:
             self._server.close()
         with _guarded:
-            self._persist()
-        self._let_go()
+            self._persist(self._take)
+        with self._persisting:  # nothing is written once the lock is gone
+            life, self._life = self._life, None
+            if life is not None:
+                # Explicitly: a forked child that never started telemetry has the descriptor too.
+                fcntl.flock(life, fcntl.LOCK_UN)
+                os.close(life)
 
     def restart(self, worker: str) -> None:
-        """In the child of a fork: one more worker of the same instance."""
-        inherited = self._life
+        """In the child of a fork: one more worker of the same instance, with counts of its own."""
         if self._server is not None:
-            listening, self._server = self._server._socket, None  # noqa: SLF001 - the parent's to close
-            if listening is not None:
-                listening.close()
-        if inherited is not None:
+            self._server.leave_to_parent()
+        if self._life is not None:
             with suppress(OSError):
-                os.close(inherited)
-        self._reset()
+                os.close(self._life)  # the parent's lock is the parent's: it holds the file open too
         self._worker = worker
+        self._reset()
         with _guarded:
-            self._join()
+            if self._instance:
+                self._join()
+                self._serve()
 
-    @property
-    def _name(self) -> str:
-        return f"{START}{self._instance}-{self._worker}"
+    def _join(self) -> None:
+        """Be there: from now on a death is noticed, and what was in the journal by then is counted."""
+        with self._joining:
+            if self.active or self._ending.is_set() or not self._instance or self._state.path is None:
+                return
+            if fcntl is not None:
+                self._life = self._files.hold(self._worker)
+                self._unread = (
+                    "" if self._life is not None else f"workers are not added up: {self._state.problem}"
+                )
 
-    def _persist_now(self) -> None:
-        self._persist()
+    def _serve(self) -> None:
+        """Answer the others, and write down what is new."""
+        with self._joining:
+            folder = self._state.path
+            if not self.active or folder is None:
+                return
+            if self._server is None:
+                name = self._files.name(self._worker, SOCKET)
+                self._server = PullServer(folder, name, persist=self._answer_pull)
+            if not self._is_flushing:
+                self._is_flushing = True
+                thread = threading.Thread(
+                    target=self._flush, args=(self._ending,), name="otel-genapp-snapshots", daemon=True
+                )
+                start_in_no_context(thread)
 
-    def _persist(self) -> Taken:
-        with self._persisting:
-            revision = self._revision()
-            with self._standing_still() as position:
-                taken = self._reader.take()
-            data = taken.snapshot(position).to_bytes()
-            if self._life is not None and self._state.write_private(self._name, data, durable=False):
-                self._written, self._position = revision, position
-        return taken
-
-    def _flush(self) -> None:
-        ending, pause_s = self._ending, FLUSH_EVERY_S
-        while not ending.wait(pause_s):
-            if self._revision() == self._written:
-                continue
-            began_s = time.thread_time()
-            with _guarded:
-                self._persist()
-            pause_s = max(FLUSH_EVERY_S, (time.thread_time() - began_s) / _SHARE)
-
-    def _others(self) -> Snapshot:
+    def _has_company(self) -> bool:
+        """Whether a child that was started, not forked, has joined; looks only where files have come or gone."""
         folder = self._state.path
-        living = [worker for worker in self._workers() if worker != self._worker and self._lives(worker)]
-        if living and folder is not None:
-            pull(
-                folder,
-                [f"{START}{self._instance}-{worker}{_SOCKET}" for worker in living],
-                timeout_s=PULL_TIMEOUT_S,
-            )
-        with self._merging() as alone:
-            if not alone:  # somebody who merges hangs: nothing newer can be told without a step back
-                return self._last
-            others = self._merge()
-        self._last = others
-        return others
-
-    def _merge(self) -> Snapshot:
-        """The dead folded into their file, then everybody's added up; no other worker does it meanwhile."""
-        dead = self._read(_DEAD) or Snapshot()
-        living: list[Snapshot] = []
-        gone: list[str] = []
-        for worker in self._workers():
-            if worker == self._worker:
-                continue
-            if self._lives(worker):
-                living.append(self._read(worker) or NOBODY)
-            elif worker in dead.folded:
-                gone.append(worker)
-            else:
-                self._bury(worker, dead)
-                gone.append(worker)
-        if gone or dead.folded:
-            # First the sums with the names in them, then the files: a crash in between counts nobody twice.
-            dead.folded = tuple(gone)
-            if self._state.write_private(f"{START}{self._instance}-{_DEAD}", dead.to_bytes()):
-                for worker in gone:
-                    self._remove(worker)
-        others = Snapshot()
-        others.add(dead, gauges=False)
-        for snapshot in living:
-            others.add(snapshot, gauges=True)
-        return others
-
-    def _bury(self, worker: str, dead: Snapshot) -> None:
-        last = self._read(worker) or Snapshot()
-        dead.add(last, gauges=False)
-        self._replay(last.position or (f"journal-{worker}-", 0), Tally(dead.own))
-
-    def _sweep(self) -> None:
-        """Remove what servers that have ended left behind."""
-        for name in self._state.names(START):
-            instance = name.removeprefix(START).rsplit(".", 1)[0].rsplit("-", 1)[0]
-            if instance != self._instance and is_over(instance.removesuffix(".merge")):
-                self._state.remove(name)
-
-    def _workers(self) -> list[str]:
-        start = f"{START}{self._instance}-"
-        return [name[len(start) : -len(_LOCK)] for name in self._state.names(start) if name.endswith(_LOCK)]
-
-    def _read(self, worker: str) -> Snapshot | None:
-        name = f"{START}{self._instance}-{worker}"
-        data = self._state.read_private(name)
-        if data is None:
-            return None
-        try:
-            return Snapshot.from_bytes(data)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            logger.warning("the snapshot %s cannot be read (%s); it is kept as bad-%s", name, error, name)
-            self._state.rename(name, f"bad-{name}")
-            return None
-
-    def _remove(self, worker: str) -> None:
-        for end in ("", _SOCKET, _LOCK):
-            self._state.remove(f"{START}{self._instance}-{worker}{end}")
-
-    def _lives(self, worker: str) -> bool:
-        fd = self._state.open_to_read(f"{START}{self._instance}-{worker}{_LOCK}")
-        if fd is None:
+        if not self._instance or folder is None or fcntl is None:
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
+        with suppress(OSError):
+            changed_ns = folder.stat().st_mtime_ns
+            if changed_ns != self._directory_ns:
+                self._directory_ns = changed_ns
+                return bool(self._files.workers(self._files.listing()))
         return False
 
-    def _locked(self, name: str) -> int | None:
-        """A file locked before anybody sees it: without its lock it would look like a dead worker's."""
-        fd = self._state.open_to_append(f"new-{name}")
-        if fd is None:
-            return None
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if self._state.rename(f"new-{name}", name):
-            return fd
-        os.close(fd)
-        return None
+    def _answer_pull(self) -> None:
+        with _guarded:
+            self._drain()
+        # An idle worker has nothing to say but what its process uses, unless its file was set aside.
+        is_old = time.monotonic() > self._written_at_s + REFRESH_S
+        if is_old or self._revision() != self._written or not self._files.has(self._worker):
+            self._persist(self._take)
 
-    def _let_go(self) -> None:
-        life, self._life = self._life, None
+    def _take(self) -> tuple[Taken, Position | None]:
+        """What is counted and how far into the journal that goes, without a question to the store."""
+        asking = asks_store.set(False)
+        try:
+            with self._standing_still() as position:
+                return self._reader.take(), position
+        finally:
+            asks_store.reset(asking)
+
+    def _take_with_store(self) -> tuple[Taken, Position | None]:
+        """The same with what the store tells, which must not hold the folding up."""
+        with self._standing_still() as before:
+            pass
+        taken = self._reader.take()
+        with self._standing_still() as position:
+            if position == before:
+                return taken, position
+        again, position = self._take()
+        return again.with_store_gauges_of(taken), position
+
+    def _persist(self, take: Callable[[], tuple[Taken, Position | None]]) -> tuple[Taken, Snapshot]:
+        with self._persisting:
+            revision = self._revision()
+            taken, position = take()
+            snapshot = taken.snapshot(position)
+            if self.active:
+                if self._files.write(self._worker, snapshot):
+                    self._written, self._position, self._unwritten = revision, position, ""
+                    self._written_at_s = time.monotonic()
+                else:
+                    self._unwritten = f"this worker's numbers cannot be written down: {self._state.problem}"
+        return taken, snapshot
+
+    def _persist_if_new(self) -> None:
+        if self._revision() != self._written:
+            self._persist(self._take)
+
+    def _note(self) -> None:
+        with _guarded:
+            self._join()
+            if self.active:
+                self._persist_if_new()
+
+    def _flush(self, ending: threading.Event) -> None:
+        """Write down what is new."""
+        pause_s, is_first = FLUSH_EVERY_S, True
+        while not ending.wait(pause_s):
+            began_s = time.thread_time()
+            with _guarded:
+                self._persist_if_new()
+            pause_s = max(FLUSH_EVERY_S, (time.thread_time() - began_s) / _SHARE)
+            if is_first:  # not before a server that starts has answered its first requests
+                is_first = False
+                with _guarded:
+                    self._bury_if_any()
+
+    def _ask(self) -> None:
+        """Have the others write down what is new."""
+        names = self._files.listing()
+        if names and self._files.name(self._worker, LOCK) not in names:
+            self._rejoin()
+        others = [worker for worker in self._files.workers(names) if worker != self._worker]
+        if others and self._state.path is not None:
+            sockets = [self._files.name(worker, SOCKET) for worker in others]
+            pull(self._state.path, sockets, timeout_s=PULL_TIMEOUT_S)
+
+    def _look(self) -> View:
+        try:
+            view = self._files.look(self._worker)
+        except UnreadableError as error:
+            self._unread = str(error)
+            raise
+        self._unread = ""
+        return view
+
+    def _others(self, mine: Snapshot) -> tuple[Snapshot, set[str]]:
+        """What everybody else has counted, and the families in which that includes this worker's own."""
+        view = self._look()
+        if view.gone:
+            self._bury()
+            view = self._look()
+        totals, overfull = self._added_up(view, mine)
+        if totals.has_new:
+            with self._files.alone(MERGE_TIMEOUT_S) as alone:
+                if alone:
+                    view = self._look()
+                    totals, overfull = self._added_up(view, mine)
+                    dead = view.dead
+                    self._files.write(
+                        DEAD,
+                        Snapshot(
+                            counted=totals.registered(dead.counted), system=dead.system, folded=dead.folded
+                        ),
+                    )
+        totals.add({name: mine.counted[name] for name in overfull})
+        gauges: Table = {}
+        system: Table = {}
+        add_system(system, view.dead, living=False)
+        for snapshot in view.gone.values():
+            add_system(system, snapshot, living=False)
+        for snapshot in view.living.values():
+            add_gauges(gauges, snapshot.gauges)
+            add_system(system, snapshot, living=True)
+        self._last = Snapshot(counted=totals.table, gauges=gauges, system=system)
+        return self._last, overfull
+
+    def _added_up(self, view: View, mine: Snapshot) -> tuple[Totals, set[str]]:
+        others = [snapshot.counted for snapshot in (*view.gone.values(), *view.living.values())]
+        return self._adding.up(view.dead.counted, others, own=mine.counted)
+
+    def _bury_if_any(self) -> None:
+        with self._reading:
+            if self._look().gone:
+                self._bury()
+
+    def _bury(self) -> None:
+        """Fold the dead into their file: first the sums with their names, then their files go.
+
+        A crash in between counts nobody twice: who is named is not counted beside.
+        """
+        with self._files.alone(0) as alone:
+            if not alone:  # it is being done
+                return
+            view = self._look()
+            totals = self._adding.begin(view.dead.counted)
+            system: Table = {}
+            add_system(system, view.dead, living=False)
+            buried = list(view.leftover)
+            for worker, last in view.gone.items():
+                with _guarded:
+                    replayed: Table = {}
+                    self._replay(last.position or (f"journal-{worker}-", 0), Tally(replayed))
+                    totals.add(last.counted)
+                    totals.add(replayed)
+                    add_system(system, last, living=False)
+                    buried.append(worker)
+            dead = Snapshot(counted=totals.compacted(), system=system, folded=tuple(buried))
+            if buried and self._files.write(DEAD, dead, durable=True):
+                for worker in buried:
+                    if self._state.path is not None:
+                        forget_socket(self._state.path, self._files.name(worker, SOCKET))
+                    self._files.remove(worker)
+
+    def _rejoin(self) -> None:
+        """Somebody has removed our files: be there again."""
+        with self._joining:
+            life, self._life = self._life, self._files.hold(self._worker)
+            server, self._server = self._server, None
         if life is not None:
             os.close(life)
-
-    @contextmanager
-    def _merging(self) -> Iterator[bool]:
-        """Whether this is the only worker that merges now."""
-        fd = self._state.open_to_append(f"{START}{self._instance}.merge")
-        deadline = time.monotonic() + MERGE_TIMEOUT_S
-        alone = False
-        try:
-            while fd is not None and not alone:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    alone = True
-                except OSError:
-                    if time.monotonic() > deadline:
-                        break
-                    time.sleep(0.001)
-            yield alone
-        finally:
-            if fd is not None:
-                os.close(fd)
+        if server is not None:
+            server.close()
+        self._serve()
+        self._persist(self._take)
