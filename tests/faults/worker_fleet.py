@@ -13,17 +13,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import ROOT
 
-KINDS = ("plain", "stream", "fail", "cancel", "plain", "stream")
+KINDS = ("plain", "stream", "fail", "cancel", "retried", "plain", "stream")
 DEADLINE_S = 30.0
 MONOTONE = ("_total", "_bucket", "_count", "_sum")
 
@@ -69,7 +69,7 @@ class Fleet:
 
 @contextmanager
 def gunicorn_fleet(
-    module: str, *, workers: int = 4, options: Sequence[str] = (), **environment: str
+    module: str, environment: Mapping[str, str], *, workers: int = 4, options: Sequence[str] = ()
 ) -> Iterator[Fleet]:
     """`module:app` on gunicorn with workers of two threads, ended with the block."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
@@ -95,6 +95,13 @@ def gunicorn_fleet(
                 raise
 
 
+class Answered(NamedTuple):
+    """Who answered, and when (of the monotonic clock)."""
+
+    worker: int
+    at_s: float
+
+
 @dataclass
 class Clients:
     """Who asks the fleet: what was asked for and what was answered is known here, outside of it."""
@@ -103,7 +110,8 @@ class Clients:
     total: int
     seed: int = 7
     issued: dict[str, str] = field(default_factory=dict)
-    answered: set[str] = field(default_factory=set)
+    """Session -> the kind of its one call."""
+    answered: dict[str, Answered] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def run(self, threads: int = 8) -> None:
@@ -119,25 +127,26 @@ class Clients:
             session, kind = f"ask-{number}", KINDS[number % len(KINDS)]
             self.issued[session] = kind
             try:
-                status, _ = self.fleet.get(f"/ask?id={session}&kind={kind}")
+                status, body = self.fleet.get(f"/ask?id={session}&kind={kind}")
             except (OSError, http.client.HTTPException):
                 continue  # its worker was killed: nobody knows how far it came
             if status == 200:
-                self.answered.add(session)
+                self.answered[session] = Answered(json.loads(body)["worker"], time.monotonic())
 
 
 @contextmanager
-def killing(fleet: Fleet, *, every_s: float, seed: int = 3) -> Iterator[list[int]]:
-    """Kills one worker after the other, at random; gives the list of those killed."""
-    chance, killed, done = random.Random(seed), [], threading.Event()  # noqa: S311 - repeatable on purpose
+def killing(fleet: Fleet, *, every_s: float, seed: int = 3) -> Iterator[dict[int, float]]:
+    """Kills one worker after the other, at random; gives who was killed when (of the monotonic clock)."""
+    chance, done = random.Random(seed), threading.Event()  # noqa: S311 - repeatable on purpose
+    killed: dict[int, float] = {}
 
     def kill() -> None:
         while not done.wait(every_s):
             living = fleet.workers()
             if living:
                 victim = chance.choice(living)
+                killed[victim.pid] = time.monotonic()
                 victim.send_signal(signal.SIGKILL)
-                killed.append(victim.pid)
 
     thread = threading.Thread(target=kill)
     thread.start()

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import openai
 from flask import Flask, request
 
 from otel_genapp import bind, init_telemetry
@@ -16,22 +17,24 @@ MODEL_URL = os.environ["MODEL_URL"]
 app = Flask(__name__)
 telemetry = init_telemetry("shop", "prod", internal_auth="test", app=app)
 client = httpx.Client(timeout=10)
+sdk = openai.OpenAI(base_url=MODEL_URL, api_key="none", max_retries=2, timeout=10)
 
 
 @app.get("/ask")
-def ask() -> dict[str, str]:
+def ask() -> dict[str, Any]:
     """One call to the model, of the kind that is asked for, in a session of its own."""
     kind, session = request.args["kind"], request.args["id"]
     body: dict[str, Any] = {
         "model": "gpt-4o-mini",
         "messages": [{"role": "user", "content": "How long is the coast?"}],
     }
-    headers = {"x-fake-answer": '{"fault": {"kind": "error", "status": 500}}'} if kind == "fail" else {}
     with bind(session_id=session):
-        if kind in {"stream", "cancel"}:
+        if kind == "retried":
+            sdk.chat.completions.create(**body)
+        elif kind in {"stream", "cancel"}:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
             with (
-                client.stream("POST", MODEL_URL, json=body, headers=headers) as answer,
+                client.stream("POST", f"{MODEL_URL}/chat/completions", json=body) as answer,
                 suppress(StopIteration),
             ):
                 chunks = answer.iter_bytes(64)
@@ -40,5 +43,5 @@ def ask() -> dict[str, str]:
                     for _ in chunks:
                         pass
         else:
-            client.post(MODEL_URL, json=body, headers=headers)
-    return {"id": session}
+            client.post(f"{MODEL_URL}/chat/completions", json=body)
+    return {"worker": os.getpid()}
