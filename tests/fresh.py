@@ -26,7 +26,9 @@ _context.set_forkserver_preload([
 ])  # fmt: skip
 
 
-def in_fresh_process(act: Callable[..., Any], *arguments: Any, own_errors: bool = False) -> Any:
+def in_fresh_process(
+    act: Callable[..., Any], *arguments: Any, own_errors: bool = False, deadline_s: float = DEADLINE_S
+) -> Any:
     """What `act(*arguments)`, a function of a module, returns there; its failure fails the test.
 
     Own errors fail it too, unless they are expected.
@@ -36,7 +38,7 @@ def in_fresh_process(act: Callable[..., Any], *arguments: Any, own_errors: bool 
     process.start()
     theirs.close()
     try:
-        assert ours.poll(DEADLINE_S), "the process did not answer"
+        assert ours.poll(deadline_s), "the process did not answer"
         try:
             failure, result = ours.recv()
         except EOFError:

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
 from otel_genapp.bootstrap.accounts import Accounts
+from otel_genapp.bootstrap.activity import ActiveSessions
 from otel_genapp.capture.client_exchange import finish_open_exchanges
 from otel_genapp.capture.finalizers import measure_put_off, watch_collections
 from otel_genapp.capture.llm_wire.reaper import finish_open_calls
@@ -30,7 +31,7 @@ from otel_genapp.ledger.opening import open_store
 from otel_genapp.logs import install_logging
 from otel_genapp.metrics.fork import restart_counts
 from otel_genapp.metrics.instance import find_instance
-from otel_genapp.metrics.instruments import Instruments
+from otel_genapp.metrics.instruments import Gauge, Instruments
 from otel_genapp.metrics.llm import fold
 from otel_genapp.metrics.prometheus import OPENMETRICS, TEXT, GenappPrometheusReader, negotiate
 from otel_genapp.metrics.system import SystemMetrics
@@ -38,6 +39,7 @@ from otel_genapp.metrics.tally import Tally
 from otel_genapp.metrics.views import genapp_views
 from otel_genapp.metrics.workers import WorkerMetrics
 from otel_genapp.pipeline.counting import Tree
+from otel_genapp.pipeline.errand import Errand
 from otel_genapp.pipeline.events import EventBus
 from otel_genapp.pipeline.export import MetricExport, SpanExport
 from otel_genapp.pipeline.folds import Folds, Position
@@ -49,9 +51,7 @@ from otel_genapp.state_directory import StateDirectory
 from otel_genapp.version import __version__
 
 DRAIN_TIMEOUT_S = 5.0
-ACTIVE_WINDOW_S = 300
 MAINTAIN_EVERY_S = 30.0
-STORE_PAUSE_S = 10.0
 
 _guarded = quiet.quiet("lifecycle")
 
@@ -73,7 +73,9 @@ class Machinery:
         self._opened = open_store(settings, state, on_evict=accounts.evicted)
         self.store = self._opened.store
         self.ledger = self._build_ledger(state)
-        self._maintain_at_s = self._ask_store_at_s = 0.0
+        self._writing = None if self._opened.in_memory else Errand(self._write, self.store.close, name="store")
+        self._maintain_at_s = 0.0
+        self.active_sessions = ActiveSessions(self.store)
         self.events = EventBus(accounts.event)
         self.folds = Folds(self._fold, after=self._after_folding)
         self.tree = Tree()
@@ -90,9 +92,9 @@ class Machinery:
             views=genapp_views(),
             shutdown_on_exit=False,
         )
-        gauges = {
+        gauges: dict[str, Gauge] = {
             semconv.LLM_IN_FLIGHT.name: lambda: self.processor.in_flight,
-            semconv.ACTIVE_SESSIONS.name: self._active_sessions,
+            semconv.ACTIVE_SESSIONS.name: self.active_sessions,
         }
         self.instruments = Instruments(self.meters.get_meter(semconv.SCOPE, __version__), gauges)
         accounts.instruments = self.instruments
@@ -207,8 +209,11 @@ class Machinery:
         self.processor.abandon_all()
         self._measure_put_off(ending=True)
         settled = self.folds.close(timeout_s * 0.2) and self._write_ledger(timeout_s * 0.2)
+        self.active_sessions.close()
         self.workers.end()
         self.ledger.close()
+        if self._writing is not None:
+            self._writing.close()
         with _guarded:
             self.store.close()  # opened again where somebody still reads
         arrived = _all([export.begin_last_flush() for export in self._exports()], deadline)
@@ -240,7 +245,10 @@ class Machinery:
         self.events.reset()
         self._pricing = threading.Lock()
         self.store.restart()
+        self.active_sessions.restart()
         self.ledger.restart()
+        if self._writing is not None:
+            self._writing.restart()
         restart_counts(self.meters)
         if self._global_meters is not None:
             restart_counts(self._global_meters)
@@ -358,19 +366,11 @@ class Machinery:
         return MAINTAIN_EVERY_S
 
     def _write_ledger(self, timeout_s: float) -> bool:
-        with _guarded:
-            return self.ledger.write(max(timeout_s, 0)) and not self.ledger.waiting
-        return False
+        """Whether everything is in the store after `timeout_s`; one that does not answer is not waited for longer."""
+        return self._writing.ask().within(timeout_s) if self._writing is not None else self._write()
 
-    def _active_sessions(self) -> int | None:
-        now_s = time.monotonic()
-        if now_s < self._ask_store_at_s:
-            return None
-        # A store that does not answer must not be waited for by every scrape.
-        self._ask_store_at_s = now_s + STORE_PAUSE_S
-        found = self.store.active_sessions(since_ns=time.time_ns() - ACTIVE_WINDOW_S * 10**9)
-        self._ask_store_at_s = 0.0
-        return found
+    def _write(self) -> bool:
+        return self.ledger.write() and not self.ledger.waiting
 
 
 def _all(answers: list[Callable[[float], bool]], deadline: float) -> bool:

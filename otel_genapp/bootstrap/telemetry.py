@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from otel_genapp.state_directory import StateDirectory
 
-STOP_TIMEOUT_S = 5.0
-_FLUSH_TIMEOUT_S = 4.5
+STOP_TIMEOUT_S = 4.0
+"""At the end of a process, which is to be over within 5 seconds whatever is broken behind it."""
+_FLUSH_TIMEOUT_S = 3.5
 _LEAST_STOP_S = 0.25
 
 _guarded = quiet("lifecycle")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
-import gc
+import itertools
 import os
 import signal
 import sys
@@ -21,12 +20,12 @@ import pytest
 from otel_genapp import Telemetry, action_tracking, bind, init_telemetry, llm_call
 from tests.faults.flaky_collector import Collector, collecting
 from tests.fresh import in_fresh_process
+from tests.locks import known_locks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")
 
 CHILD_S = 5.0
 CALLS = 5
-LOCKS = (_thread.LockType, type(threading.RLock()))
 
 
 def call_llm(number: int = 1) -> None:
@@ -160,35 +159,6 @@ def test_fork_while_threads_record_and_scrape() -> None:
     }
 
 
-def locks_of(owner: object) -> Iterator[tuple[str, Any]]:
-    """(attribute, lock) of an object, those inside its conditions and events included."""
-    names = [*getattr(owner, "__dict__", {}), *getattr(type(owner), "__slots__", ())]
-    for name in names:
-        value = getattr(owner, name, None)
-        if isinstance(value, threading.Event):
-            value = value._cond  # type: ignore[attr-defined]
-        if isinstance(value, threading.Condition):
-            value = value._lock  # type: ignore[attr-defined]
-        if isinstance(value, LOCKS):
-            yield name, value
-
-
-def known_locks() -> dict[str, list[Any]]:
-    """`module.Class.attribute` -> the locks, of this package and of the SDK's metrics."""
-    found: dict[str, list[Any]] = {}
-    for name, module in tuple(sys.modules.items()):
-        if name.startswith("otel_genapp"):
-            for attribute, lock in locks_of(module):
-                found.setdefault(f"{name}.{attribute}", []).append(lock)
-    for owner in gc.get_objects():
-        kind = type(owner)
-        module_name = str(getattr(kind, "__module__", ""))
-        if module_name.startswith(("otel_genapp", "opentelemetry.sdk.metrics", "prometheus_client.registry")):
-            for attribute, lock in locks_of(owner):
-                found.setdefault(f"{module_name}.{kind.__qualname__}.{attribute}", []).append(lock)
-    return found
-
-
 @contextmanager
 def held(locks: Iterable[Any]) -> Iterator[None]:
     """Another thread holds the locks."""
@@ -211,7 +181,7 @@ def held(locks: Iterable[Any]) -> Iterator[None]:
         thread.join()
 
 
-def fork_with_locks_held() -> dict[str, Any]:
+def fork_with_locks_held(at_least: int) -> dict[str, Any]:
     with collecting() as collector, shop(collector) as telemetry:
         call_llm()
         browse(collector)
@@ -219,27 +189,41 @@ def fork_with_locks_held() -> dict[str, Any]:
         call_llm()
         telemetry.flush(5)
         telemetry.exposition()
-        found = known_locks()
-        days = {}
-        for name, locks in found.items():
+        found = {name: [owned.lock for owned in locks] for name, locks in known_locks().items()}
+        found["all of them"] = [lock for locks in found.values() for lock in locks]
+        bad_days, forks = {}, 0
+        for name, locks in itertools.islice(itertools.cycle(found.items()), max(at_least, len(found))):
             with held(locks):
-                days[name] = in_child(lambda: day_of_a_child(telemetry, collector))
-        with held([lock for locks in found.values() for lock in locks]):
-            days["all of them"] = in_child(lambda: day_of_a_child(telemetry, collector))
+                day = in_child(lambda: day_of_a_child(telemetry, collector))
+            forks += 1
+            if day != GOOD_DAY:
+                bad_days[name] = day
         return {
-            "bad days": {name: day for name, day in days.items() if day != GOOD_DAY},
+            "bad days": bad_days,
+            "forks": forks,
             "kinds": sorted(name.rpartition("otel_genapp.")[2] for name in found if "otel_genapp" in name),
-            "locks": sum(map(len, found.values())),
+            "locks": len(found["all of them"]),
         }
+
+
+def check_forks(at_least: int) -> None:
+    seen = in_fresh_process(fork_with_locks_held, at_least, deadline_s=60 + at_least)
+    assert seen["bad days"] == {}
+    assert {"pipeline.folds.Folds._folding", "ledger.sql.store.SQLStore._preparing"} <= {*seen["kinds"]}
+    assert seen["locks"] > 100
+    assert seen["forks"] >= at_least
 
 
 @pytest.mark.slow
 def test_fork_with_every_lock_held() -> None:
     """A lock that another thread holds at the fork, ours or the SDK's, hangs nothing in the child."""
-    seen = in_fresh_process(fork_with_locks_held)
-    assert seen["bad days"] == {}
-    assert {"pipeline.folds.Folds._folding", "ledger.sql.store.SQLStore._preparing"} <= {*seen["kinds"]}
-    assert seen["locks"] > 100
+    check_forks(1)
+
+
+@pytest.mark.soak
+def test_forks_with_locks_held_in_the_long_run() -> None:
+    """The same 300 times."""
+    check_forks(300)
 
 
 def fork_between_spans() -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What the programs under test do: one action around one LLM call, and say which spans that made.
 
-With `BARE=1` in the environment telemetry is not even imported: the same program without us.
+With `BARE=1` in the environment telemetry is not even imported: the same program without us. With
+`HANGS=1` somebody subscribes who never comes back.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 BARE = os.environ.get("BARE") == "1"
@@ -19,7 +21,10 @@ def start(app: Any = None) -> Any:
         return None
     from otel_genapp import init_telemetry
 
-    return init_telemetry(os.environ["APP"], "prod", app=app, internal_auth="test")
+    telemetry = init_telemetry(os.environ["APP"], "prod", app=app, internal_auth="test")
+    if os.environ.get("HANGS") == "1":
+        telemetry.subscribe(lambda _event: time.sleep(3600))
+    return telemetry
 
 
 def work() -> list[str]:

@@ -53,7 +53,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection on which everything is seen as of one moment."""
-        with self._own().connect() as connection:
+        with self._connected() as connection:
             if self.file is None:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
@@ -61,7 +61,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that no other writer runs beside, in this process or another."""
-        with self._own().connect() as connection:
+        with self._connected() as connection:
             connection.execution_options(genapp_writes=True)
             with connection.begin():
                 if self.file is None:
@@ -124,7 +124,7 @@ class Database:
         """Give room that nothing takes any more back to the disk; PostgreSQL does that by itself."""
         if self.file is None:
             return
-        with self._own().connect() as connection:
+        with self._connected() as connection:
             driver: Any = connection.connection.dbapi_connection
             free = driver.execute("PRAGMA freelist_count").fetchone()[0]
             before = free + 1
@@ -143,6 +143,18 @@ class Database:
     def close(self) -> None:
         """Close the connections; they are opened again when asked for."""
         self._own().dispose()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        engine = self._own()
+        pool = engine.pool
+        with engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                if engine.pool is not pool and not connection.invalidated:
+                    # Closed meanwhile: nobody else would close this one.
+                    connection.detach()
 
     def _own(self) -> Engine:
         self.restart()
