@@ -37,6 +37,10 @@ _PRAGMAS = (
 Identity = tuple[int, int]
 
 
+class ReplacedError(OSError):
+    """The file has another name by now, or none: somebody has set it aside, or removed it."""
+
+
 class _Connection(sqlite3.Connection):
     """One that weak references may point to."""
 
@@ -59,10 +63,10 @@ class SQLiteFile:
         """Refuse to write to a file that has another name by now, or none.
 
         Raises:
-            OSError: it has.
+            ReplacedError: it has.
         """
         if not self.is_current:
-            raise OSError(f"{self.path} has been replaced by another file; try again")
+            raise ReplacedError(f"{self.path} has been replaced by another file; try again")
 
     def make(self) -> None:
         """Make the file if there is none, and remember which one it is."""

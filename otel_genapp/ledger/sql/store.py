@@ -25,6 +25,7 @@ from otel_genapp.ledger.sql.cells import MINUTE_NS, cells_between
 from otel_genapp.ledger.sql.engine import Database
 from otel_genapp.ledger.sql.gate import Gate
 from otel_genapp.ledger.sql.sessions import UNBOUND, Session, id_of, keys_of
+from otel_genapp.ledger.sql.sqlite_file import ReplacedError
 from otel_genapp.ledger.sql.statements import Row, Statements
 from otel_genapp.ledger.sql.sums import LIMIT, from_row
 from otel_genapp.ledger.sql.texts import said
@@ -32,7 +33,7 @@ from otel_genapp.ledger.store import NOWHERE, CallPage, SessionPage, Totals, num
 from otel_genapp.records import LLMCall, Record
 
 T = TypeVar("T")
-_TRIES = 3
+_TRIES = 5
 _STILL_S = 2.0
 """How long a fork waits for what is being written."""
 
@@ -242,10 +243,15 @@ class SQLStore:
                 if made is None:
                     with self._database.writing() as connection:
                         made = migrations.prepare(connection)
+            except ReplacedError:
+                continue
             except DatabaseError as error:
-                if not self._database.set_aside(error, identity=self._database.identity):
+                aside = self._database.set_aside(error, identity=self._database.identity)
+                if not aside and self._database.is_current:
                     raise
                 continue
+            if not self._database.is_current:
+                continue  # what was read is another file than the one that was found
             if self._made is None:
                 self._made = made
             self._ready = True
