@@ -59,10 +59,34 @@ COMPARISONS = {
         figures=(ratio("full", "stock", 0.5), ratio("unsampled", "pfi", 1.0)),
     ),
     "ledger": Comparison(
-        title="keeping count of a call, µs of CPU on the host's thread",
-        arms={"keep": OURS, "event_bus": OURS},
-        counts={"keep": 2000, "event_bus": 2000},
-        figures=(ratio("keep", "event_bus", 0.1),),
+        title="keeping count of a call, µs of CPU on the host's thread (keep: on disk before the call returns)",
+        arms={"aggregate": OURS, "keep": OURS, "event_bus": OURS},
+        counts={"aggregate": 2000, "keep": 2000, "event_bus": 2000},
+        figures=(ratio("aggregate", "event_bus", 0.1), ratio("keep", "event_bus")),
+    ),
+    "outage": Comparison(
+        title="an LLM call with OTLP, µs on its thread (median of each round)",
+        arms={"healthy": OURS, "dead": OURS},
+        counts={"healthy": 400, "dead": 400},
+        figures=(
+            Figure(
+                "dead collector - healthy collector, µs",
+                lambda measured: measured["dead"] - measured["healthy"],
+                0,
+                interval=True,
+            ),
+        ),
+    ),
+    "workers": Comparison(
+        title="an idle scrape of 4 workers with 1,000 label sets, µs (cpu: in all processes)",
+        arms=dict.fromkeys(
+            ("workers_scrape", "workers_scrape_cpu", "workers_peer", "workers_peer_cpu"), OURS
+        ),
+        counts={"workers_scrape": 10, "workers_scrape_cpu": 10, "workers_peer": 3, "workers_peer_cpu": 3},
+        figures=(
+            ratio("workers_scrape", "workers_peer", 1 / 3),
+            ratio("workers_scrape_cpu", "workers_peer_cpu", 1 / 3),
+        ),
     ),
     "llm": llm(
         f"stream: {CHUNKS} chunks, parsed beforehand",

@@ -6,6 +6,7 @@ the same program already differ by a few per cent.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import statistics
@@ -31,6 +32,23 @@ class Figure:
     name: str
     of: Callable[[Round], float]
     limit: float | None = None
+    interval: bool = False
+    """Whether it is enough that the 95 % confidence interval of the median reaches down to the limit."""
+
+    def is_held(self, values: Sequence[float]) -> bool:
+        """Whether what the rounds gave is within the limit."""
+        if self.limit is None:
+            return True
+        if not self.interval:
+            return statistics.median(values) <= self.limit
+        return interval_of_median(values)[0] <= self.limit
+
+
+def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % confidence interval of the median, by order statistics."""
+    ordered = sorted(values)
+    rank = max(math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))), 0)
+    return ordered[rank], ordered[-1 - rank]
 
 
 def ratio(ours: str, peer: str, limit: float | None = None) -> Figure:
@@ -154,8 +172,11 @@ def print_figures(figures: Sequence[Figure], rounds: Sequence[Round]) -> bool:
         values = [figure.of(measured) for measured in rounds]
         median = statistics.median(values)
         line = f"{figure.name:48}{median:8.3f}{min(values):8.3f}{max(values):8.3f}"
+        if figure.interval:
+            lowest, highest = interval_of_median(values)
+            line += f"  [{lowest:.3f}, {highest:.3f}]"
         if figure.limit is not None:
-            within = median <= figure.limit
+            within = figure.is_held(values)
             held = held and within
             line += f"{figure.limit:8.2f}  {'ok' if within else 'MISSED'}"
         print(line)

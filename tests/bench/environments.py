@@ -37,6 +37,8 @@ SHARED = {
     "http": ("fastapi", "starlette", "opentelemetry-sdk", "opentelemetry-instrumentation-fastapi"),
     "scrape": ("opentelemetry-sdk", "opentelemetry-exporter-prometheus", "prometheus-client"),
     "ledger": ("pydantic",),
+    "outage": ("opentelemetry-sdk",),
+    "workers": ("prometheus-client", "gunicorn", "flask"),
     **dict.fromkeys(("llm", "whole"), ("openai", "httpx2", "pydantic", "opentelemetry-sdk")),
 }
 """Comparison -> the packages whose versions say most about its numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,6 @@ def keep(folder: Path) -> Arm:
     from otel_genapp.ledger.keeping import Ledger
     from otel_genapp.ledger.segments import read, segments
     from otel_genapp.ledger.store_memory import MemoryStore
-    from otel_genapp.records import LLMCall, Usage
     from otel_genapp.state_directory import StateDirectory
 
     state = StateDirectory(Path(mkdtemp(dir=folder)) / "bench-dev")
@@ -35,12 +35,7 @@ def keep(folder: Path) -> Arm:
         count_stored=queue.append,
         count_loss=lambda *_: None,
     )
-    record = LLMCall(
-        call_id="0123456789ab-1f", started_at_ns=1_800_000_000_000_000_000, duration_ms=812.5,
-        provider="openai", model="gpt-4o", response_model="gpt-4o-2024-08-06",
-        usage=Usage(61, 198, 0, None, 0), finish_reasons=("stop",), response_id="chatcmpl-0123456789",
-        attempts=("200",), session_id="chat-42", correlation_id="0" * 32, trace_id="0" * 32, span_id="0" * 16,
-    )  # fmt: skip
+    record = _record()
 
     def run(count: int) -> None:
         for _ in range(count):
@@ -55,6 +50,36 @@ def keep(folder: Path) -> Arm:
                 part = read(state, segment, start=start)
                 written, start = written + len(part.payloads), part.position
         expect("records written", written, total)
+
+    return Arm(run=run, check=check)
+
+
+def aggregate(_folder: Path) -> Arm:
+    """What sums cost the host's thread: a record onto the queue of the pipeline's thread, which adds it up."""
+    from opentelemetry.context import Context
+
+    from otel_genapp.pipeline.folds import Folds, Position
+    from otel_genapp.records import Record
+
+    folded = 0
+
+    def fold(record: Record, context: Context, *, position: Position | None) -> None:
+        nonlocal folded
+        folded += 1
+
+    folds = Folds(fold)
+    record, context = _record(), Context()
+
+    def run(count: int) -> float:
+        began_ns = time.thread_time_ns()
+        for _ in range(count):
+            folds.append(record, context)
+            folds.help()
+        return (time.thread_time_ns() - began_ns) / count / 1000
+
+    def check(total: int) -> None:
+        folds.drain(10)
+        expect("records folded", folded, total)
 
     return Arm(run=run, check=check)
 
@@ -123,4 +148,15 @@ def event_bus(_folder: Path) -> Arm:
     return Arm(run=run, check=check)
 
 
-ARMS: dict[str, Callable[[Path], Arm]] = {"keep": keep, "event_bus": event_bus}
+ARMS: dict[str, Callable[[Path], Arm]] = {"keep": keep, "aggregate": aggregate, "event_bus": event_bus}
+
+
+def _record() -> Any:
+    from otel_genapp.records import LLMCall, Usage
+
+    return LLMCall(
+        call_id="0123456789ab-1f", started_at_ns=1_800_000_000_000_000_000, duration_ms=812.5,
+        provider="openai", model="gpt-4o", response_model="gpt-4o-2024-08-06",
+        usage=Usage(61, 198, 0, None, 0), finish_reasons=("stop",), response_id="chatcmpl-0123456789",
+        attempts=("200",), session_id="chat-42", correlation_id="0" * 32, trace_id="0" * 32, span_id="0" * 16,
+    )  # fmt: skip
