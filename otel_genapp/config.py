@@ -20,7 +20,8 @@ ENVS = ("dev", "preprod", "prod")
 SPAN_SOURCES = ("native", "contrib")
 LOCAL_HOSTS = "loopback,private"
 MEMORY_STORE = "memory://"
-STORES = (MEMORY_STORE, "sqlite:///", "postgresql+psycopg://")
+CLICKHOUSE_STORE = "clickhouse://"
+STORES = (MEMORY_STORE, "sqlite:///", "postgresql+psycopg://", CLICKHOUSE_STORE)
 """How the URL of a store begins."""
 
 ENVIRONMENT: dict[str, str] = {

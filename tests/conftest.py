@@ -6,11 +6,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 from otel_genapp import quiet
+
+if TYPE_CHECKING:
+    from tests.servers import Servers
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,15 @@ def own_errors(request: pytest.FixtureRequest, clean_environment: None) -> Itera
 def expected_own_errors(own_errors: list[OwnError]) -> list[OwnError]:
     """The own errors of a test that plants some; asking for them keeps them from failing it."""
     return own_errors
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The databases of this run."""
+    from tests.servers import Servers
+
+    with ExitStack() as stack:
+        yield Servers(stack)
 
 
 @pytest.fixture

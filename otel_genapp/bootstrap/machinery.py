@@ -73,8 +73,10 @@ class Machinery:
         self._opened = open_store(settings, state, on_evict=accounts.evicted)
         self.store = self._opened.store
         self.ledger = self._build_ledger(state)
-        self._writing = None if self._opened.in_memory else Errand(self._write, self.store.close, name="store")
-        self._maintain_at_s = 0.0
+        self._writing = (
+            None if self._opened.in_memory else Errand(self._write, self.store.close, name="store")
+        )
+        self._write_at_s = self._maintain_at_s = self._tidy_at_s = 0.0
         self.active_sessions = ActiveSessions(self.store)
         self.events = EventBus(accounts.event)
         self.folds = Folds(self._fold, after=self._after_folding)
@@ -356,13 +358,20 @@ class Machinery:
 
     def _after_folding(self) -> float | None:
         """What the pipeline's thread does beside folding; returns when it wants to do it again."""
-        self.ledger.write()
+        store, now_s = self.store, time.monotonic()
+        if now_s >= self._write_at_s:
+            self._write_at_s = now_s + store.write_every_s
+            self.ledger.write()
         if self._opened.in_memory:
             return None
-        now_s = time.monotonic()
         if now_s >= self._maintain_at_s:
             self._maintain_at_s = now_s + MAINTAIN_EVERY_S
-            self.ledger.maintain(before_ns=time.time_ns() - self.settings.retention_days * 86_400 * 10**9)
+            self.ledger.maintain()
+        if now_s >= self._tidy_at_s:
+            self._tidy_at_s = now_s + store.tidy_every_s
+            store.tidy(before_ns=time.time_ns() - self.settings.retention_days * 86_400 * 10**9)
+        if self.ledger.gathered:
+            return max(self._write_at_s - time.monotonic(), 0)
         return MAINTAIN_EVERY_S
 
     def _write_ledger(self, timeout_s: float) -> bool:

@@ -144,12 +144,17 @@ class Ledger:
                     yield self._price(record)
 
     @property
+    def gathered(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._batch) or self.waiting
+
+    @property
     def waiting(self) -> bool:
         """Whether records wait for a store that failed."""
         return self._behind or bool(self._unjournaled)
 
-    def maintain(self, *, before_ns: int) -> None:
-        """Now and then: take what dead processes left, and remove the detail of sessions that ended before then.
+    def maintain(self) -> None:
+        """Now and then: take what dead processes left.
 
         Raises:
             Exception: the store's.
@@ -157,7 +162,6 @@ class Ledger:
         if self.journal is not None:
             self.journal.keep_reserve()
         self.drain(MAINTAIN_S)
-        self.store.tidy(before_ns=before_ns)
 
     def close(self) -> None:
         """Seal the journal: any other process can take what is left in it."""

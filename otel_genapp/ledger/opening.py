@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from otel_genapp.config import ENVIRONMENT, MEMORY_STORE, Settings, without_userinfo
+from otel_genapp.config import CLICKHOUSE_STORE, ENVIRONMENT, MEMORY_STORE, Settings, without_userinfo
 from otel_genapp.ledger.store import Store
 from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.quiet import logger
@@ -37,6 +37,7 @@ def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[
     A store behind a network is not waited for: it may come up later.
 
     Raises:
+        ConfigError: the URL of the store cannot be understood.
         MissingDependencyError: what the store needs is not installed.
         StoreError: the store cannot be used, and never will like this.
     """
@@ -50,6 +51,10 @@ def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[
         )
         logger.warning("%s", note)
         return Opened(_memory(settings, on_evict), MEMORY_STORE, note)
+    if url.startswith(CLICKHOUSE_STORE):
+        from otel_genapp.ledger.clickhouse import ClickHouseStore
+
+        return Opened(ClickHouseStore.open(url), without_userinfo(url))
     from otel_genapp.ledger.sql import SQLStore
 
     url = url or f"sqlite:///{quote(str(_database(state)))}"

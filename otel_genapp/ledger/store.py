@@ -49,6 +49,17 @@ class Store(Protocol):
     session or ageing it out removes its detail, never the totals.
     """
 
+    @property
+    def write_every_s(self) -> float:
+        """How long records may gather in a telemetry before it writes them here; 0: it does not wait.
+
+        Reading, flushing and stopping write first, however long that is.
+        """
+
+    @property
+    def tidy_every_s(self) -> float:
+        """How often a telemetry calls `tidy`."""
+
     def apply(self, records: Iterable[Record], *, through: Mapping[str, int] = NOWHERE) -> int:
         """Fold the records in; returns how many were new.
 

@@ -27,6 +27,9 @@ Cell = tuple[str, str, bool]
 class MemoryStore:
     """Holds at most `session_limit` sessions; the least recently active goes first, counted."""
 
+    write_every_s = 0.0
+    tidy_every_s = 30.0
+
     def __init__(self, *, session_limit: int = 10_000, on_evict: Callable[[], None] | None = None) -> None:
         self._session_limit = session_limit
         self._on_evict = on_evict

@@ -24,8 +24,8 @@ class Arm:
     run: Callable[[int], float | None]
     refresh: Callable[[], None] = nothing
     check: Callable[[int], None] = lambda _total: None
-    holds: object = None
-    """What lives as long as the arm."""
+    end: Callable[[], None] = nothing
+    """Ends what the arm started."""
 
 
 def expect(what: str, found: object, wanted: object) -> None:

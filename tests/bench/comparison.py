@@ -21,6 +21,7 @@ from tests.environments import ROOT
 
 CONFIGURING = ("OTEL_", "GENAPP_", "LANGFUSE_", "LOGFIRE_", "OPENAI_", "OPENLIT_", "TRACELOOP_")
 """Variables with which somebody's shell would change what an arm does."""
+DEADLINE_S = 20.0
 Round = dict[str, float]
 """Arm -> µs of CPU for one piece of work."""
 
@@ -152,8 +153,12 @@ def _running(arm: str, environment: str, folder: Path) -> Iterator[Worker]:
     try:
         yield worker
     finally:
-        worker.process.kill()
-        worker.process.communicate()
+        # It ends what it started, and then itself.
+        try:
+            worker.process.communicate(timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.communicate()
 
 
 def print_costs(title: str, rounds: Sequence[Round]) -> None:

@@ -56,4 +56,4 @@ def _calls(folder: Path, mode: str) -> Arm:
         if found != total:
             raise RuntimeError(f"{found} calls counted of {total}")
 
-    return Arm(run=run, check=check, holds=stack)
+    return Arm(run=run, check=check, end=stack.close)

@@ -40,6 +40,7 @@ def main(name: str, folder: str) -> None:
         total += count
         arm.check(total)
         print(spent_ns / count / 1000 if measured is None else measured, flush=True)
+    arm.end()
 
 
 if __name__ == "__main__":

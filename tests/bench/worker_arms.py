@@ -79,4 +79,4 @@ def _scrapes(folder: Path, program: str, *, cpu: bool) -> Arm:
         expect("counters", len(found), COUNTERS)
         expect("workers in each", {float(line.rsplit(" ", 1)[1]) for line in found}, {float(WORKERS)})
 
-    return Arm(run=run, check=check, holds=stack)
+    return Arm(run=run, check=check, end=stack.close)

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from otel_genapp.ledger.store import Store
-from tests.conformance.stores import STORES, Factory, Servers
-
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """The servers that stores are in."""
-    with ExitStack() as stack:
-        yield Servers(stack)
+from tests.conformance.stores import STORES, Factory
+from tests.servers import Servers
 
 
 @pytest.fixture(params=STORES)

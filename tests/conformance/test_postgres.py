@@ -11,9 +11,10 @@ from sqlalchemy.exc import OperationalError
 
 from otel_genapp.ledger.sql import SQLStore, engine
 from tests.builders import call
-from tests.conformance.stores import Servers, postgres_schema
+from tests.conformance.stores import postgres_schema
 from tests.forked import in_child
 from tests.postgres import Postgres
+from tests.servers import Servers
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def server(servers: Servers) -> Postgres:
 
 
 @pytest.fixture
-def url(server: Postgres) -> Iterator[str]:
-    with postgres_schema(server) as url:
+def url(servers: Servers) -> Iterator[str]:
+    with postgres_schema(servers) as url:
         yield url
 
 
@@ -71,13 +72,13 @@ def test_a_connection_that_was_cut_in_the_middle(url: str, store: SQLStore) -> N
     assert store.totals().overall.calls == 2
 
 
-def test_a_server_that_comes_later(server: Postgres) -> None:
+def test_a_server_that_comes_later(server: Postgres, servers: Servers) -> None:
     """A store may be opened before there is a server; it is prepared with the first use that works."""
     server.stop()
     store = SQLStore.open(server.url)
     with pytest.raises(OperationalError):
         store.apply((call("1"),))
-    with postgres_schema(server) as url:
+    with postgres_schema(servers) as url:
         later = SQLStore.open(url)
         assert later.apply((call("1"),)) == 1
         later.close()

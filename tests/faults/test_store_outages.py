@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from otel_genapp import Telemetry, bind, init_telemetry, llm_call
+from otel_genapp.ledger.clickhouse.schema import POSITIONS
+from tests.clickhouse import ClickHouse, Database
 from tests.fakes import eventually
 from tests.postgres import Postgres, running_postgres
+from tests.processes import ROOT
+from tests.servers import Servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.expected_own_errors]
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
+@pytest.fixture
+def clickhouse(servers: Servers) -> Iterator[Database]:
+    with servers.clickhouse().database() as database:
+        yield database
+
+
+@pytest.fixture(params=["postgres", "clickhouse"])
+def database(request: pytest.FixtureRequest) -> Iterator[tuple[Postgres | ClickHouse, str]]:
+    """A server that can be killed, and the URL of an empty database in it."""
+    if request.param == "clickhouse":
+        found: Database = request.getfixturevalue("clickhouse")
+        yield found.server, found.url
+    else:
+        with running_postgres() as server:
+            yield server, server.url
 
 
 def call_llm(number: int) -> None:
@@ -37,19 +58,20 @@ def requests_shown(telemetry: Telemetry) -> int:
     )
 
 
-def test_a_killed_database_loses_nothing(postgres: Postgres) -> None:
-    """Calls made while PostgreSQL is away are in the journal; after its restart every answer is exact."""
-    with init_telemetry("shop", "prod", internal_auth="t", store=postgres.url) as telemetry:
+def test_a_killed_database_loses_nothing(database: tuple[Postgres | ClickHouse, str]) -> None:
+    """Calls made while the server is away are in the journal; after its restart every answer is exact."""
+    server, url = database
+    with init_telemetry("shop", "prod", internal_auth="t", store=url) as telemetry:
         call_llm(300)
         assert telemetry.totals()["total_requests"] == 300
         for outage in range(1, 4):
-            postgres.kill()
+            server.kill()
             began_s = time.perf_counter()
             call_llm(300)
             assert requests_shown(telemetry) == 300 + outage * 600 - 300
             assert telemetry.sessions.get("s0") is None  # unknown, and not wrong
             assert time.perf_counter() - began_s < 20
-            postgres.start()
+            server.start()
             call_llm(300)
             assert telemetry.totals()["total_requests"] == 300 + outage * 600
         found = [telemetry.sessions.get(f"s{number}") for number in range(3)]
@@ -80,3 +102,70 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path) -> None:
         assert telemetry.totals()["total_requests"] == 30
     aside = [found for found in tmp_path.iterdir() if ".damaged-" in found.name]
     assert [found.read_bytes()[:18] for found in aside] == [b"no database at all"]
+
+
+class Worker:
+    """A process that makes calls for the session `anna` and reads it."""
+
+    def __init__(self, store: str, folder: Path) -> None:
+        settings = {
+            "GENAPP_STORE": store,
+            "GENAPP_APP": "shop",
+            "GENAPP_ENV": "prod",
+            "GENAPP_STATE_DIR": str(folder),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.programs.chatting_worker"],
+            cwd=ROOT, env={**os.environ, **settings}, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def do(self, word: str) -> Any:
+        """What it answers."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def requests(self) -> int | None:
+        """How many calls the session has, by every sum that tells; None where that is unknown."""
+        session = self.do("read")
+        if session is None:
+            return None
+        calls = int(session["total_requests"])
+        assert session["successful_requests"] == calls
+        assert (session["total_prompt_tokens"], session["total_completion_tokens"]) == (10 * calls, 5 * calls)
+        return calls
+
+
+@contextmanager
+def worker(store: str, folder: Path) -> Iterator[Worker]:
+    """One that is killed in the end, if it has not ended before."""
+    one = Worker(store, folder)
+    try:
+        yield one
+    finally:
+        one.process.kill()
+        one.process.communicate()
+
+
+def test_a_fleet_on_clickhouse_is_exact(clickhouse: Database, tmp_path: Path) -> None:
+    """Workers and server are killed, journals read again from the beginning: each call counts once."""
+    server, url = clickhouse.server, clickhouse.url
+    with worker(url, tmp_path) as first, worker(url, tmp_path) as second:
+        assert (first.do("50"), second.do("30")) == ("made", "made")
+        assert (first.requests(), second.requests()) == (80, 80)
+        server.kill()
+        assert (first.do("50"), first.requests()) == ("made", None)
+        first.process.kill()
+        server.start()
+        assert second.requests() == 130
+        # As if the server had been killed between the records and how far they go.
+        clickhouse.client.command(f"TRUNCATE TABLE {POSITIONS.name}")
+        assert (second.do("20"), second.requests()) == ("made", 150)
+        server.kill()
+        server.start()
+        assert second.requests() == 150
+        assert (second.do("7"), second.do("stop")) == ("made", True)
+    with worker(url, tmp_path) as third:
+        assert third.requests() == 157

@@ -151,7 +151,7 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"app": "a", "propagate_to": "https://x"}, "propagate_to has 'https://x'; write loopback, private,"),
     (
         {"app": "a", "store": "redis://u:hunter2@db/0?password=hunter2"},
-        "store must begin with one of memory://, sqlite:///, postgresql+psycopg://, got 'redis://db/0'",
+        "store must begin with one of memory://, sqlite:///, postgresql+psycopg://, clickhouse://, got 'redis://db/0'",
     ),
     ({"app": "a", "store": "u:hunter2@db"}, "got 'db'"),
 ]

@@ -45,6 +45,9 @@ class SQLStore:
     comes through as SQLAlchemy raises it, and the next use tries anew.
     """
 
+    write_every_s = 0.0
+    tidy_every_s = 30.0
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._statements = Statements(database.dialect)
@@ -66,11 +69,6 @@ class SQLStore:
             MissingDependencyError: what it needs is not installed.
         """
         return cls(Database(url))
-
-    @property
-    def url(self) -> str:
-        """Where it is, as `open` takes it."""
-        return self._database.url
 
     def prepare(self) -> None:
         """Make the tables, or bring them to this version; any other use does so too.
