@@ -28,6 +28,9 @@ class Given(TypedDict, total=False):
     session_limit: int
     retention_days: int
     prices: str
+    trace_days: int
+    trace_megabytes: int
+    trace_url: str
 
 
 _lock = threading.RLock()

@@ -25,6 +25,8 @@ from otel_genapp.quiet import quiet
 
 _guarded = quiet("pipeline")
 _PATHS = ("url.path", "http.target")
+_OWN = ("/events/metrics/", "/events/traces/")
+"""How the paths of our endpoints begin that end in an id."""
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ class RecordingSampler(Sampler):
             path = attributes.get(key)
             if isinstance(path, str):
                 path = path.partition("?")[0]
-                return path in excluded or path.startswith("/events/metrics/")
+                return path in excluded or path.startswith(_OWN)
         return False
 
 

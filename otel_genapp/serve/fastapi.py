@@ -39,7 +39,7 @@ class _Endpoint(Route):
         self, path: str, routes: tuple[handlers.Route, ...], *, reading: handlers.Reading, gate: Gate
     ) -> None:
         super().__init__(
-            path.replace("{id}", "{id:path}"),
+            handlers.PARAMETER.sub(r"{\1:path}", path),
             _respond(routes, reading=reading, gate=gate),
             methods=[route.method for route in routes],
             name=f"otel_genapp {path}",

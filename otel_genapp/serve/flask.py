@@ -112,7 +112,7 @@ def mount(app: Flask, reading: handlers.Reading, *, gate: Gate, settings: Settin
 
 def _rule(app: Flask, name: str, *, route: handlers.Route) -> Rule:
     return app.url_rule_class(
-        route.path.replace("{id}", f"<{_EXTENSION}:id>"),
+        handlers.PARAMETER.sub(rf"<{_EXTENSION}:\1>", route.path),
         endpoint=name,
         methods=[route.method],
         host=f"<{_ANY_HOST}>" if app.url_map.host_matching else None,

@@ -18,6 +18,7 @@ from otel_genapp.config import Settings
 from otel_genapp.context import clean_id
 from otel_genapp.quiet import quiet
 from otel_genapp.read.sessions import DEFAULT_PAGE, STEPS_LIMIT
+from otel_genapp.read.traces import Trace, is_id, traces_dict
 from otel_genapp.semconv import HEADER_AUTH
 from otel_genapp.serve.auth import Gate
 
@@ -33,7 +34,8 @@ _STEP = re.compile(r"([0-9]{1,7})([smhd]?)")
 _STEP_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MIN_STEP_S, _MAX_STEP_S = 60, 366 * 86400
 
-_PARAMETER = re.compile(r"\{(\w+)\}")
+PARAMETER = re.compile(r"\{(\w+)\}")
+"""A parameter in the path of a route."""
 _STRANGE_SEGMENT = "genapp-no-such-segment"
 
 
@@ -66,11 +68,23 @@ class Sessions(Protocol):
         """At most `limit` sessions after `cursor`. Raises ValueError for a cursor it never gave."""
 
 
+class Traces(Protocol):
+    """What happened, by correlation id."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What every answer lacks here."""
+
+    def by_correlation_id(self, correlation_id: str, /) -> Sequence[Trace]: ...
+
+
 class Reading(Protocol):
     """What the endpoints read; every call may block and is made off the event loop."""
 
     @property
     def sessions(self) -> Sessions: ...
+    @property
+    def traces(self) -> Traces: ...
 
     def totals(self, *, from_s: float | None, to_s: float | None, step_s: float | None) -> dict[str, object]:
         """Totals over the calls of [from_s, to_s), in epoch seconds; with `step_s` a series.
@@ -170,6 +184,20 @@ def clear_session(request: Request, reading: Reading) -> Reply:
     return _json(200, {"cleared": session_id})
 
 
+def get_traces(request: Request, reading: Reading) -> Reply:
+    """The traces of one correlation id."""
+    correlation_id = request.path["correlation_id"]
+    if not is_id(correlation_id):
+        raise _BadRequestError("a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+    source = reading.traces
+    traces = source.by_correlation_id(correlation_id)
+    if not traces:
+        missing = {"error": "no such trace", **traces_dict(correlation_id, (), notes=source.notes)}
+        del missing["traces"]
+        return _json(404, missing)
+    return _json(200, traces_dict(correlation_id, traces, notes=source.notes))
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One line of the table; a `{name}` at the end of `path` takes any text, slashes included."""
@@ -196,7 +224,7 @@ class Route:
 
     def examples(self) -> tuple[str, tuple[str, ...]]:
         """(a path of this route, paths that only a wider route would match too)."""
-        segments = _PARAMETER.sub(_STRANGE_SEGMENT, self.path).split("/")[1:]
+        segments = PARAMETER.sub(_STRANGE_SEGMENT, self.path).split("/")[1:]
         wider = tuple(
             "/" + "/".join((*segments[:place], _STRANGE_SEGMENT, *segments[place + 1 :]))
             for place, segment in enumerate(segments)
@@ -211,6 +239,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/events/metrics/sessions", list_sessions),
     Route("GET", "/events/metrics/session/{id}", get_session),
     Route("DELETE", "/events/metrics/session/{id}", clear_session),
+    Route("GET", "/events/traces/{correlation_id}", get_traces),
 )
 
 
