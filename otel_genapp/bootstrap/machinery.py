@@ -20,6 +20,7 @@ from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
 from otel_genapp.bootstrap.accounts import Accounts
 from otel_genapp.bootstrap.activity import ActiveSessions
+from otel_genapp.bootstrap.upkeep import Upkeep
 from otel_genapp.capture.client_exchange import finish_open_exchanges
 from otel_genapp.capture.finalizers import measure_put_off, watch_collections
 from otel_genapp.capture.llm_wire.reaper import finish_open_calls
@@ -51,7 +52,6 @@ from otel_genapp.state_directory import StateDirectory
 from otel_genapp.version import __version__
 
 DRAIN_TIMEOUT_S = 5.0
-MAINTAIN_EVERY_S = 30.0
 
 _guarded = quiet.quiet("lifecycle")
 
@@ -76,10 +76,10 @@ class Machinery:
         self._writing = (
             None if self._opened.in_memory else Errand(self._write, self.store.close, name="store")
         )
-        self._write_at_s = self._maintain_at_s = self._tidy_at_s = 0.0
         self.active_sessions = ActiveSessions(self.store)
         self.events = EventBus(accounts.event)
-        self.folds = Folds(self._fold, after=self._after_folding)
+        self.upkeep = Upkeep(self.ledger, self._opened, retention_days=settings.retention_days)
+        self.folds = Folds(self._fold, after=self.upkeep)
         self.tree = Tree()
         self.recording = Recording()
         self.own_paths: set[str] = set()
@@ -355,24 +355,6 @@ class Machinery:
     def _priced(self, record: Record) -> Record:
         with self._pricing:
             return self.prices.priced(record)
-
-    def _after_folding(self) -> float | None:
-        """What the pipeline's thread does beside folding; returns when it wants to do it again."""
-        store, now_s = self.store, time.monotonic()
-        if now_s >= self._write_at_s:
-            self._write_at_s = now_s + store.write_every_s
-            self.ledger.write()
-        if self._opened.in_memory:
-            return None
-        if now_s >= self._maintain_at_s:
-            self._maintain_at_s = now_s + MAINTAIN_EVERY_S
-            self.ledger.maintain()
-        if now_s >= self._tidy_at_s:
-            self._tidy_at_s = now_s + store.tidy_every_s
-            store.tidy(before_ns=time.time_ns() - self.settings.retention_days * 86_400 * 10**9)
-        if self.ledger.gathered:
-            return max(self._write_at_s - time.monotonic(), 0)
-        return MAINTAIN_EVERY_S
 
     def _write_ledger(self, timeout_s: float) -> bool:
         """Whether everything is in the store after `timeout_s`; one that does not answer is not waited for longer."""

@@ -33,6 +33,7 @@ DEFAULTS = Settings(
     prometheus_auth=False,
     session_limit=10_000,
     retention_days=30,
+    retention_megabytes=-1,
     prices="",
     otel=OtelEnvironment(
         disabled=False,
@@ -60,6 +61,7 @@ FULL = {
     "GENAPP_FASTAPI_SPANS": "contrib",
     "GENAPP_LLM_WIRE": "off",
     "GENAPP_RETENTION_DAYS": "90",
+    "GENAPP_RETENTION_MEGABYTES": "200",
     "GENAPP_PROMETHEUS_AUTH": "Yes",
     "GENAPP_SESSION_LIMIT": "500",
     "GENAPP_PRICES": "/etc/shop/prices.toml",
@@ -90,6 +92,7 @@ def test_every_setting_has_its_variable() -> None:
         prometheus_auth=True,
         session_limit=500,
         retention_days=90,
+        retention_megabytes=200,
         prices="/etc/shop/prices.toml",
     )
 
