@@ -11,6 +11,7 @@ from opentelemetry import trace
 
 from otel_genapp import Telemetry, bind, init_telemetry, llm_call
 from otel_genapp.bootstrap import upkeep
+from tests.faults.conftest import Found
 from tests.faults.flaky_collector import collecting
 from tests.fresh import in_fresh_process
 
@@ -87,12 +88,16 @@ def work_while_the_clock_is_set(endpoint: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_clock_that_is_set_changes_no_number() -> None:
+def test_a_clock_that_is_set_changes_no_number(found: Found) -> None:
     """Calls over steps of hours and years count once, take as long as they took, and their spans arrive."""
     with collecting() as collector:
         seen = in_fresh_process(work_while_the_clock_is_set, collector.endpoint)
         spans = [span.span_id for span in collector.spans]
     calls = 2 * len(STEPS_S)
+    found(
+        f"clock set {len(STEPS_S)} times", "calls, spans", lost=2 * calls - int(seen["requests"]) - len(spans),
+        duplicated=len(spans) - len(set(spans)),
+    )  # fmt: skip
     took = seen.pop("each took")
     assert took[0] >= PAUSE_S * 1000
     assert took[-1] < 10 * PAUSE_S * 1000
