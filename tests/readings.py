@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from otel_genapp.ledger.rollup import SessionRollup
+from otel_genapp.ledger.store import CallPage, RankedPage
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ class FakeSessions:
         self.ids = [known for known in self.ids if known != session_id]
         return found
 
+    def ranked(self, by: str, *, search: str, limit: int, cursor: str | None) -> RankedPage:
+        del by, cursor
+        found = [SessionRollup(known) for known in self.ids if search in known]
+        return RankedPage(tuple(found[:limit]), None)
+
+    def history(self, session_id: str, *, limit: int, cursor: str | None) -> CallPage:
+        del session_id, limit, cursor
+        return CallPage((), None)
+
     def list(self, limit: int = 100, cursor: str | None = None) -> FakePage:
         start = int(cursor or 0)
         end = start + limit
@@ -53,6 +66,9 @@ class FakeReading:
             raise ValueError("too many steps, says the store at secret-host")
         return {"of": self.name, "from_s": from_s, "to_s": to_s, "step_s": step_s}
 
+    def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
+        return {"seconds": seconds, "step_s": step_s}
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         if "openmetrics" in accept:
             return b"up 1\n# EOF\n", "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -68,6 +84,9 @@ class BrokenReading:
 
     def totals(self, **_asked: float | None) -> dict[str, object]:
         return {"unfit for JSON": float("nan")}
+
+    def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
+        raise RuntimeError(f"password=hunter2 at db.internal {seconds} {step_s}")
 
     def exposition(self, _accept: str) -> tuple[bytes, str]:
         raise ValueError("password=hunter2 at db.internal")

@@ -35,6 +35,7 @@ from otel_genapp.metrics.instance import find_instance
 from otel_genapp.metrics.instruments import Gauge, Instruments
 from otel_genapp.metrics.llm import fold
 from otel_genapp.metrics.prometheus import OPENMETRICS, TEXT, GenappPrometheusReader, negotiate
+from otel_genapp.metrics.snapshot import Table
 from otel_genapp.metrics.system import SystemMetrics
 from otel_genapp.metrics.tally import Tally
 from otel_genapp.metrics.views import genapp_views
@@ -188,6 +189,11 @@ class Machinery:
         self._fold_all()
         openmetrics = negotiate(accept)
         return self.workers.exposition(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def counted(self) -> Table:
+        """What all workers of this server have counted since it started, by family."""
+        self._fold_all()
+        return self.workers.counted()
 
     def flush(self, timeout_s: float) -> bool:
         """Deliver what is pending; True only if all of it arrived in time."""

@@ -25,6 +25,7 @@ from otel_genapp.quiet import quiet
 
 _guarded = quiet("pipeline")
 _PATHS = ("url.path", "http.target")
+_OWN_PATHS = ("/events/metrics/", "/events/traces/", "/genapp/")
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ class RecordingSampler(Sampler):
             path = attributes.get(key)
             if isinstance(path, str):
                 path = path.partition("?")[0]
-                return path in excluded or path.startswith("/events/metrics/")
+                return path in excluded or path.startswith(_OWN_PATHS)
         return False
 
 

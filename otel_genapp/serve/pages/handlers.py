@@ -1,0 +1,148 @@
+"""What each page shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from otel_genapp.context import clean_id
+from otel_genapp.ledger.store import RANKINGS
+from otel_genapp.read.sessions import call_dict, sums_dict
+from otel_genapp.records import LLMCall
+from otel_genapp.serve.exchange import BadRequestError, Reply, Request
+from otel_genapp.serve.pages.rendering import Links, page, redirect
+from otel_genapp.serve.pages.timeline import timeline_of
+from otel_genapp.serve.reading import Reading
+
+RANGES: Mapping[str, tuple[int, int]] = {
+    "1h": (3600, 60),
+    "24h": (86_400, 1800),
+    "7d": (7 * 86_400, 3 * 3600),
+    "30d": (30 * 86_400, 12 * 3600),
+}
+"""Name -> seconds, and seconds of a step."""
+ORDERS = {"recent": "last activity", "cost": "cost", "tokens": "tokens", "failed": "failed calls"}
+PAGE = 50
+
+
+def home(request: Request, _reading: Reading) -> Reply:
+    """For whoever leaves the last slash out."""
+    return redirect(request, "")
+
+
+def overview(request: Request, reading: Reading) -> Reply:
+    """Requests, errors, latency, tokens, cost, sessions, and the health of telemetry itself."""
+    chosen = request.query.get("range", "1h")
+    if chosen not in RANGES:
+        raise BadRequestError(f"range must be one of {', '.join(RANGES)}")
+    seconds, step_s = RANGES[chosen]
+    found = reading.overview(seconds=seconds, step_s=step_s)
+    return page(
+        "overview.html", request, found=found, llm=found["llm"], http=found["http"],
+        charts=_charts(found["llm"]["series"]), chosen=chosen, ranges=tuple(RANGES), live=chosen == "1h",
+    )  # fmt: skip
+
+
+def sessions(request: Request, reading: Reading) -> Reply:
+    """The list, by recency, cost, tokens or failures, and searched."""
+    by, search = request.query.get("by", "recent"), request.query.get("search", "").strip()[:256]
+    if by not in RANKINGS:
+        raise BadRequestError(f"by must be one of {', '.join(RANKINGS)}")
+    cursor = request.query.get("cursor") or None
+    try:
+        found = reading.sessions.ranked(by, search=search, limit=PAGE, cursor=cursor)
+    except ValueError:
+        if cursor is None:
+            raise
+        raise BadRequestError("cursor must be the next of an earlier page") from None
+    rows = [
+        {
+            "session_id": one.session_id,
+            "models": sorted(one.models),
+            "users": sorted(one.users),
+            **sums_dict(one.sums),
+        }
+        for one in found.sessions
+    ]
+    return page(
+        "sessions.html", request, rows=rows, by=by, orders=ORDERS, search=search,
+        is_first=cursor is None, next=found.next, live=cursor is None,
+    )  # fmt: skip
+
+
+def session(request: Request, reading: Reading) -> Reply:
+    """One session: its sums, its calls on a line of time, by model, and its history."""
+    session_id = clean_id(request.path["id"]) or ""
+    found = reading.sessions.get(session_id)
+    if found is None:
+        return _nothing(request, request.path["id"])
+    cursor = request.query.get("cursor") or None
+    try:
+        history = reading.sessions.history(session_id, limit=PAGE, cursor=cursor)
+    except ValueError:
+        raise BadRequestError("cursor must be the next of an earlier page") from None
+    return page(
+        "session.html", request, found=found.as_dict(), calls=[call_dict(one) for one in history.calls],
+        timeline=timeline_of(history.calls), models=_by_model(history.calls), is_first=cursor is None,
+        next=history.next, live=cursor is None,
+    )  # fmt: skip
+
+
+def find(request: Request, reading: Reading) -> Reply:
+    """What an id belongs to."""
+    wanted = request.query.get("id", "").strip()
+    if reading.sessions.get(clean_id(wanted) or "") is not None:
+        return redirect(request, Links("").session(wanted).removeprefix("/genapp/"))
+    return _nothing(request, wanted)
+
+
+def _nothing(request: Request, wanted: str) -> Reply:
+    return page("nothing.html", request, status=404, wanted=wanted[:256], live=False)
+
+
+def _charts(series: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Charts as the script draws them: seconds since the epoch, and a line for each name."""
+    times = [int(datetime.fromisoformat(step["time"]).timestamp()) for step in series]
+
+    def lines(**fields: tuple[str, ...]) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "values": [sum(step[field] or 0 for field in of) for step in series]}
+            for name, of in fields.items()
+        ]
+
+    charts = {
+        "Calls": ("calls", lines(successful=("successful_requests",), failed=("failed_requests",))),
+        "Tokens": (
+            "tokens",
+            lines(
+                input=("total_prompt_tokens", "failed_prompt_tokens"),
+                output=("total_completion_tokens", "failed_completion_tokens"),
+            ),
+        ),
+        "Cost": ("$", lines(cost=("priced_cost_usd",))),
+        "Latency p95": ("ms", lines(p95=("p95_duration_ms",))),
+    }
+    return [
+        {"title": title, "unit": unit, "json": json.dumps({"unit": unit, "times": times, "lines": drawn})}
+        for title, (unit, drawn) in charts.items()
+    ]
+
+
+def _by_model(calls: Sequence[LLMCall]) -> list[dict[str, Any]]:
+    """Model -> calls, failures, tokens and cost of the calls that are shown."""
+    found: dict[str, dict[str, Any]] = {}
+    for call in calls:
+        row = found.setdefault(
+            call.model, {"calls": 0, "failed": 0, "input": 0, "output": 0, "cost": 0.0, "unpriced": 0}
+        )
+        row["calls"] += 1
+        row["failed"] += call.status != "success"
+        row["input"] += call.usage.input or 0
+        row["output"] += call.usage.output or 0
+        row["cost"] += (call.cost_nano_usd or 0) / 1e9
+        row["unpriced"] += call.unpriced
+    return [
+        {"model": model, **row} for model, row in sorted(found.items(), key=lambda item: -item[1]["calls"])
+    ]
