@@ -42,6 +42,9 @@ ENVIRONMENT: dict[str, str] = {
     "retention_days": "GENAPP_RETENTION_DAYS",
     "retention_megabytes": "GENAPP_RETENTION_MEGABYTES",
     "prices": "GENAPP_PRICES",
+    "trace_days": "GENAPP_TRACE_DAYS",
+    "trace_megabytes": "GENAPP_TRACE_MEGABYTES",
+    "trace_url": "GENAPP_TRACE_URL",
 }
 """Setting -> environment variable, all there are."""
 
@@ -58,6 +61,8 @@ class OtelEnvironment:
     attribute_limit_set: bool = False
     span_queue_size: int = 2048
     excluded_system_metrics: tuple[str, ...] = ()
+    capture_content: bool = False
+    """Whether prompts and answers that instrumentations record may be kept with traces."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> OtelEnvironment:
@@ -89,6 +94,8 @@ class OtelEnvironment:
                 for pattern in lookup("OTEL_PYTHON_SYSTEM_METRICS_EXCLUDED_METRICS").split(",")
                 if pattern.strip()
             ),
+            capture_content=lookup("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT").lower()
+            in {"true", "span_only", "span_and_event"},
         )
 
 
@@ -121,6 +128,12 @@ class Settings:
     """How much detail is kept, in units of 1e6 bytes; 0 for any amount, -1 for what suits the store."""
     prices: str = ""
     """Path of the price file; it is read and checked where telemetry starts."""
+    trace_days: int = 7
+    """How long a trace is kept after its last span, at most `retention_days`."""
+    trace_megabytes: int = 256
+    """How much room kept traces may take; 0 keeps none."""
+    trace_url: str = ""
+    """Where a tracing backend shows a trace: a URL with {trace_id} in it."""
     otel: OtelEnvironment = field(default_factory=OtelEnvironment)
 
     def __post_init__(self) -> None:
@@ -137,6 +150,7 @@ class Settings:
         self._check_store()
         if self.session_limit < 1:
             raise ConfigError(f"session_limit must be at least 1, got {self.session_limit}")
+        self._check_traces()
         for token in self.internal_auth:
             if not token or len(token.encode("utf-8", "surrogatepass")) > 1024:
                 raise ConfigError("internal_auth has an empty token or one over 1024 bytes")
@@ -160,6 +174,23 @@ class Settings:
         if not -1 <= self.retention_megabytes <= 10**9:
             raise ConfigError(
                 f"retention_megabytes must be 1 to 1000000000, or 0 for no limit, got {self.retention_megabytes}"
+            )
+
+    def _check_traces(self) -> None:
+        if not 1 <= self.trace_days <= 36_500:
+            raise ConfigError(f"trace_days must be 1 to 36500, got {self.trace_days}")
+        if not 0 <= self.trace_megabytes <= 10**6:
+            raise ConfigError(
+                f"trace_megabytes must be 0 (keep no traces) to 1000000, got {self.trace_megabytes}"
+            )
+        url = self.trace_url
+        if not url:
+            return
+        is_url = url.startswith(("http://", "https://")) and url.isprintable() and " " not in url
+        if not is_url or "{trace_id}" not in url.partition("://")[2] or len(url) > 2048:
+            raise ConfigError(
+                "trace_url must be an http or https URL with {trace_id} where the id of the trace belongs, "
+                f"got {without_userinfo(url)[:100]!r}"
             )
 
     def _check_endpoint(self, signal: str) -> None:
@@ -249,7 +280,7 @@ def _typed(setting: str, value: Any, *, source: str) -> Any:
         if not all(isinstance(part, str) for part in parts):
             raise ConfigError(f"{source} must be text or a sequence of texts")
         return tuple(part.strip() for part in parts if part.strip())
-    if setting in {"session_limit", "retention_days", "retention_megabytes"}:
+    if setting in {"session_limit", "retention_days", "retention_megabytes", "trace_days", "trace_megabytes"}:
         try:
             return int(value)
         except (OverflowError, TypeError, ValueError):

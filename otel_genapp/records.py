@@ -1,4 +1,4 @@
-"""The facts that travel from finished spans to the ledger. Frozen; identified by (call_id, seq).
+"""The facts that travel from finished spans to the ledger. Frozen; records are identified by (call_id, seq).
 
 Times are UTC nanoseconds since the epoch, durations milliseconds from a monotonic clock, money
 whole nano-dollars. `None` means that nobody reported the number; it never stands for 0.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from otel_genapp import semconv
 
@@ -150,3 +151,49 @@ class LLMAmendment:
 
 
 Record = LLMCall | LLMAmendment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptEvent:
+    """Something that happened within a kept span: an exception."""
+
+    name: str
+    at_ns: int
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSpan:
+    """A finished span as it is kept for whoever asks what happened: cleaned, bounded, of plain values.
+
+    `cut` says how many attributes and events are missing here or shorter than they were.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    correlation_id: str
+    name: str
+    kind: str = "internal"
+    scope: str = ""
+    service: str = ""
+    started_at_ns: int
+    duration_ms: float
+    status: str = "unset"
+    """unset, ok or error."""
+    status_message: str = ""
+    error_type: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    events: tuple[KeptEvent, ...] = ()
+    links: int = 0
+    cut: int = 0
+
+    @property
+    def ended_at_ns(self) -> int:
+        """When it ended, UTC nanoseconds."""
+        return self.started_at_ns + round(self.duration_ms * 1e6)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in an error."""
+        return self.status == "error" or self.error_type is not None

@@ -160,6 +160,7 @@ TELEMETRY_RECORDS = Metric(
         ("llm_call", "created"), ("llm_call", "stored"),
         ("span", "created"), ("span", "exported"), ("span", "spooled"), ("span", "unspooled"),
         ("event", "created"), ("event", "delivered"),
+        ("trace_span", "created"), ("trace_span", "stored"),
     ),
 )  # fmt: skip
 TELEMETRY_DROPPED = Metric(
@@ -170,6 +171,8 @@ TELEMETRY_DROPPED = Metric(
         ("span", "shutdown"), ("span", "spool_damaged"), ("span", "spool_full"), ("span", "too_large"),
         ("spool_record", "damaged"), ("snapshot", "damaged"),
         ("journal", "disk_full"), ("journal", "io_error"), ("journal", "no_directory"), ("journal", "torn"),
+        ("trace_span", "queue_full"), ("trace_span", "redaction_failed"), ("trace_span", "shutdown"),
+        ("trace_span", "store_unavailable"), ("trace_span", "trace_full"),
         ("event", "queue_full"), ("event", "shutdown"), ("event", "subscriber_error"),
         ("llm_call", "never_ended"),
         ("measurement", "invalid_value"), ("session", "memory_limit"), ("usage", "invalid_value"),
@@ -192,7 +195,7 @@ METRICS: tuple[Metric, ...] = (
 LABEL_BUDGETS: dict[str, int] = {
     "resource": 200, "name": 200, "model": 100, "provider": 50, "operation": 30,
     "error_type": 100, "service": 50, "status": 80, "method": 12, "app_type": 8, "direction": 2,
-    "type": 8, "where": 20, "kind": 10, "state": 10, "what": 10, "reason": 30, "metric": 60, "label": 40,
+    "type": 8, "where": 20, "kind": 10, "state": 10, "what": 15, "reason": 30, "metric": 60, "label": 40,
 }  # fmt: skip
 """Distinct values a label may take before further ones count under `__other__`."""
 

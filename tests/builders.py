@@ -29,7 +29,7 @@ from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.events import EventBus
 from otel_genapp.pipeline.processor import GenappSpanProcessor
 from otel_genapp.pipeline.sampler import GenappTracerProvider, Recording, RecordingSampler
-from otel_genapp.records import LLMAmendment, LLMCall, Record, Usage
+from otel_genapp.records import KeptSpan, LLMAmendment, LLMCall, Record, Usage
 from tests.fakes import RecordingFamilies, hub_for
 
 START_NS = 1_800_000_000_000_000_000
@@ -62,6 +62,17 @@ def amendment(call_id: str = "c1", seq: int = 1, **said: Any) -> LLMAmendment:
         "session_id": "s1",
     }
     return LLMAmendment(call_id=call_id, seq=seq, **{**plain, **said})
+
+
+def kept_span(span_id: str = "a" * 16, trace_id: str = "1" * 32, **said: Any) -> KeptSpan:
+    """A root span of one second, but for what is said."""
+    plain: dict[str, Any] = {
+        "correlation_id": trace_id,
+        "name": f"span {span_id}",
+        "started_at_ns": START_NS,
+        "duration_ms": 1000.0,
+    }
+    return KeptSpan(span_id=span_id, trace_id=trace_id, **{**plain, **said})
 
 
 def stored(*records: Record) -> MemoryStore:

@@ -7,6 +7,8 @@ from typing import Any
 
 from otel_genapp.ledger.rollup import SessionRollup
 from otel_genapp.ledger.store import CallPage, RankedPage
+from otel_genapp.read.traces import Trace
+from tests.builders import call
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,24 @@ class FakeSessions:
 
 
 @dataclass
+class FakeTraces:
+    """One call for each correlation id it knows."""
+
+    ids: tuple[str, ...] = ("cid",)
+    notes: tuple[str, ...] = ()
+
+    def by_correlation_id(self, correlation_id: str) -> list[Trace]:
+        if correlation_id not in self.ids:
+            return []
+        return [Trace("1" * 32, None, (), (call("1", correlation_id=correlation_id),))]
+
+
+@dataclass
 class FakeReading:
     """A reading whose totals are the question they answer."""
 
     sessions: FakeSessions = field(default_factory=FakeSessions)
+    traces: FakeTraces = field(default_factory=FakeTraces)
     name: str = "first"
 
     def totals(self, from_s: float | None, to_s: float | None, step_s: float | None) -> dict[str, object]:
@@ -80,6 +96,10 @@ class BrokenReading:
 
     @property
     def sessions(self) -> FakeSessions:
+        raise RuntimeError("password=hunter2 at db.internal")
+
+    @property
+    def traces(self) -> FakeTraces:
         raise RuntimeError("password=hunter2 at db.internal")
 
     def totals(self, **_asked: float | None) -> dict[str, object]:

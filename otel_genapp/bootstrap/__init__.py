@@ -29,6 +29,9 @@ class Given(TypedDict, total=False):
     retention_days: int
     retention_megabytes: int
     prices: str
+    trace_days: int
+    trace_megabytes: int
+    trace_url: str
 
 
 _lock = threading.RLock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_genapp.metrics.bound import NO_EXEMPLAR
 from otel_genapp.metrics.instruments import Instruments
 
-_STATES = frozenset({"created", "exported", "spooled", "unspooled"})
+_STATES = frozenset({"created", "exported", "spooled", "stored", "unspooled"})
 
 
 class Accounts:

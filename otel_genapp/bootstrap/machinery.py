@@ -20,6 +20,7 @@ from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
 from otel_genapp.bootstrap.accounts import Accounts
 from otel_genapp.bootstrap.activity import ActiveSessions
+from otel_genapp.bootstrap.exports import Exports
 from otel_genapp.bootstrap.upkeep import Upkeep
 from otel_genapp.capture.client_exchange import finish_open_exchanges
 from otel_genapp.capture.finalizers import measure_put_off, watch_collections
@@ -43,16 +44,17 @@ from otel_genapp.metrics.workers import WorkerMetrics
 from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.errand import Errand
 from otel_genapp.pipeline.events import EventBus
-from otel_genapp.pipeline.export import MetricExport, SpanExport
 from otel_genapp.pipeline.folds import Folds, Position
 from otel_genapp.pipeline.pricing import Prices
 from otel_genapp.pipeline.processor import GenappSpanProcessor
 from otel_genapp.pipeline.sampler import Recording
+from otel_genapp.read.traces import Traces
 from otel_genapp.records import Record
 from otel_genapp.state_directory import StateDirectory
 from otel_genapp.version import __version__
 
 DRAIN_TIMEOUT_S = 5.0
+TRACES_TIMEOUT_S = 2.0
 
 _guarded = quiet.quiet("lifecycle")
 
@@ -113,8 +115,7 @@ class Machinery:
         self.tracing: providers.Tracing | None = None
         self._global_meters: Any = None
         self._system: SystemMetrics | None = None
-        self._span_export: SpanExport | None = None
-        self._metric_exports: list[MetricExport] = []
+        self._exports = Exports(settings, accounts, state=state, spans=self._opened.spans)
         self._extra_processors: tuple[SpanProcessor, ...] = ()
         self._undo: list[Callable[[], None]] = []
         self._hub: hub.Hub | None = None
@@ -142,7 +143,11 @@ class Machinery:
         meters, ours = providers.global_meter_provider(self.settings)
         self._global_meters = meters if ours else None
         tracing = providers.Tracing(self.settings, self.recording)
-        self._start_exports(export_spans=tracing.owned)
+        reads_metrics = self._exports.start(
+            self.meters, global_meters=self._global_meters, export_spans=tracing.owned
+        )
+        if reads_metrics:
+            self.instruments.forget()  # what is bound already feeds the readers of then only
         self._undo = [install_logging(), quiet.observe(self.accounts.own_error), watch_collections()]
         with _guarded:
             system = SystemMetrics(self.meters, excluded=self.settings.otel.excluded_system_metrics)
@@ -160,7 +165,7 @@ class Machinery:
         self.recording = self.tracing.recording
         self.recording.tree, self.recording.excluded = self.tree, self.own_paths
         if self.tracing.switch is not None:
-            exports = (self._span_export,) if self._span_export is not None else ()
+            exports = self._exports.processors
             self.tracing.switch.targets = (self.processor, *exports, *self._extra_processors)
         self._propagator = providers.install_propagator()
         self._propagator.silent = False
@@ -184,6 +189,16 @@ class Machinery:
         self._fold_all()
         self.ledger.drain(DRAIN_TIMEOUT_S)
 
+    def traces(self, kind: type[Traces] = Traces) -> Traces:
+        """What happened, by correlation id, read from what this telemetry keeps."""
+
+        def catch_up() -> None:
+            self.catch_up()
+            self._exports.drain_traces(TRACES_TIMEOUT_S)
+
+        opened = self._opened
+        return kind(opened.spans, opened.calls, catch_up=catch_up, url=self.settings.trace_url)
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The body and content type of `/prometheus`."""
         self._fold_all()
@@ -200,7 +215,7 @@ class Machinery:
         deadline = time.monotonic() + timeout_s
         self._measure_put_off()
         settled = self.folds.drain(timeout_s) and self._write_ledger(timeout_s)
-        arrived = _all([export.begin_flush() for export in self._exports()], deadline)
+        arrived = self._exports.flush(deadline)
         settled &= self.events.drain(max(deadline - time.monotonic(), 0))
         return settled and arrived
 
@@ -222,12 +237,10 @@ class Machinery:
         self.ledger.close()
         if self._writing is not None:
             self._writing.close()
+        arrived = self._exports.flush(deadline, last=True)
+        self._exports.close()
         with _guarded:
             self.store.close()  # opened again where somebody still reads
-        arrived = _all([export.begin_last_flush() for export in self._exports()], deadline)
-        for export in self._exports():
-            with _guarded:
-                export.close()
         self.events.close()
         settled &= self.events.drain(max(min(deadline - time.monotonic(), 0.5), 0))
         self.events.abandon()
@@ -260,8 +273,7 @@ class Machinery:
         restart_counts(self.meters)
         if self._global_meters is not None:
             restart_counts(self._global_meters)
-        for export in self._exports():
-            export.reset()
+        self._exports.reset()
         self.reader.reset_lock()
         if self._system is not None:
             self._system.restart_in_child()
@@ -281,7 +293,7 @@ class Machinery:
 
     def describe(self) -> dict[str, Any]:
         """The machinery's part of `status()`."""
-        tracing, export = self.tracing, self._span_export
+        tracing = self.tracing
         notes = list(tracing.notes) if tracing is not None else []
         if self._system is not None:
             notes.append(self._system.problem)
@@ -299,36 +311,9 @@ class Machinery:
             "prices": self.prices.tables(),
             "store": self._opened.shown,
             "records_waiting": self.ledger.waiting,
-            "otlp": {
-                "traces": export is not None,
-                "metrics": bool(self._metric_exports),
-                "spans_pending": export.pending if export is not None else 0,
-                "spans_spooled": export.spooled if export is not None else 0,
-                "problem": export.problem if export is not None else "",
-            },
+            **self._exports.describe(),
             "notes": [note for note in notes if note],
         }
-
-    def _start_exports(self, *, export_spans: bool) -> None:
-        settings = self.settings
-        if settings.otel.traces_endpoint and export_spans:
-            providers.span_exporter(settings).shutdown()  # a missing package is told now, not later
-            self._span_export = SpanExport(
-                lambda: providers.span_exporter(settings),
-                self.accounts.delivery,
-                queue_size=settings.otel.span_queue_size,
-                state=self._state,
-            )
-        if settings.otel.metrics_endpoint:
-            # Conventional http.* metrics leave beside these, so the genapp_ ones would double them.
-            self._metric_exports = [
-                MetricExport(lambda: providers.metric_exporter(settings), self.meters, without="genapp_http_")
-            ]
-            if self._global_meters is not None:
-                self._metric_exports.append(
-                    MetricExport(lambda: providers.metric_exporter(settings), self._global_meters)
-                )
-            self.instruments.forget()  # what is bound already feeds the readers of then only
 
     def _measure_put_off(self, *, ending: bool = False) -> None:
         """Make the measurements that could not be made where they came up; at the end, all of them."""
@@ -338,10 +323,6 @@ class Machinery:
                 if ending:
                     finish_open_exchanges(running)
                 measure_put_off(running)
-
-    def _exports(self) -> list[SpanExport | MetricExport]:
-        spans = [self._span_export] if self._span_export is not None else []
-        return [*spans, *self._metric_exports]
 
     def _fold_all(self) -> None:
         self._measure_put_off()
@@ -368,11 +349,3 @@ class Machinery:
 
     def _write(self) -> bool:
         return self.ledger.write() and not self.ledger.waiting
-
-
-def _all(answers: list[Callable[[float], bool]], deadline: float) -> bool:
-    """Wait for every answer, the bad ones too, and none past the deadline; whether all are good."""
-    good = True
-    for answer in answers:
-        good &= answer(deadline - time.monotonic())
-    return good

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from otel_genapp.ledger.spans import TracePage
 from otel_genapp.ledger.store import SessionPage
 from otel_genapp.quiet import quiet
 from otel_genapp.read.requests import own_health, served
 from otel_genapp.read.sessions import DEFAULT_PAGE, Sessions, SessionSummary, totals_dict
+from otel_genapp.read.traces import Trace, Traces
 
 if TYPE_CHECKING:
     from otel_genapp.bootstrap.machinery import Machinery
@@ -20,11 +22,12 @@ _guarded = quiet("serve")
 
 
 class Reading:
-    """Sessions, totals and exposition as they are; a fault behind them comes through."""
+    """Sessions, traces, totals and exposition as they are; a fault behind them comes through."""
 
     def __init__(self, machinery: Machinery) -> None:
         self._machinery = machinery
         self.sessions = Sessions(machinery.store, machinery.catch_up)
+        self.traces = machinery.traces()
 
     def totals(
         self, *, from_s: float | None = None, to_s: float | None = None, step_s: float | None = None
@@ -84,3 +87,36 @@ class HarmlessSessions(Sessions):
         with _guarded:
             return super().clear(session_id)
         return False
+
+
+class HarmlessTraces(Traces):
+    """`Traces` for the application: what the store cannot tell is unknown to it."""
+
+    def by_correlation_id(self, correlation_id: str) -> list[Trace]:
+        refused: ValueError | None = None
+        with _guarded:
+            try:
+                return super().by_correlation_id(correlation_id)
+            except ValueError as error:
+                refused = error
+        if refused is not None:
+            raise refused
+        return []
+
+    def by_trace_id(self, trace_id: str) -> Trace | None:
+        with _guarded:
+            return super().by_trace_id(trace_id)
+        return None
+
+    def recent(
+        self, limit: int = DEFAULT_PAGE, cursor: str | None = None, *, only_errors: bool = False
+    ) -> TracePage:
+        refused: ValueError | None = None
+        with _guarded:
+            try:
+                return super().recent(limit, cursor, only_errors=only_errors)
+            except ValueError as error:
+                refused = error
+        if refused is not None:
+            raise refused
+        return TracePage((), None)

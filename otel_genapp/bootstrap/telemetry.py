@@ -8,11 +8,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from otel_genapp.bootstrap.reading import HarmlessSessions, Reading
+from otel_genapp.bootstrap.reading import HarmlessSessions, HarmlessTraces, Reading
 from otel_genapp.config import Settings
 from otel_genapp.pipeline.events import Subscriber
 from otel_genapp.quiet import logger, quiet
 from otel_genapp.read.sessions import Sessions
+from otel_genapp.read.traces import Traces
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -30,7 +31,7 @@ _guarded = quiet("lifecycle")
 class Telemetry:
     """One running telemetry. `init_telemetry` makes it; it is a context manager that shuts down.
 
-    `sessions` answers per-session LLM usage; the other methods are described where they stand.
+    `sessions` answers per-session LLM usage, `traces` what happened by correlation id; the other methods are described where they stand.
     With `OTEL_SDK_DISABLED=true` every method works and finds nothing.
     """
 
@@ -53,6 +54,7 @@ class Telemetry:
         self._endpoints: dict[str, str] = {}
         self._reading = Reading(self._machinery)
         self.sessions: Sessions = HarmlessSessions(self._machinery.store, self._machinery.catch_up)
+        self.traces: Traces = self._machinery.traces(HarmlessTraces)
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +97,7 @@ class Telemetry:
             web.prepare(app, framework)
 
     def mount(self, app: Any) -> None:
-        """Serve `/prometheus` and `/events/metrics…` from a FastAPI or Flask app. Idempotent.
+        """Serve `/prometheus` and `/events/…` from a FastAPI or Flask app. Idempotent.
 
         Without a token the guarded endpoints are left out in preprod and prod; `status()` says so.
 
@@ -112,7 +114,7 @@ class Telemetry:
             self._endpoints.update(outcome)
             self._machinery.own_paths.update(web.own_paths(outcome))
             if self._gate.closed:
-                logger.warning("/events/metrics… is not mounted: %s", self._gate.reason)
+                logger.warning("/events/… is not mounted: %s", self._gate.reason)
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call `callback(event)` with `LLMRequestStarted`, `…Completed` and `…Failed`, in order.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from otel_genapp.config import CLICKHOUSE_STORE, ENVIRONMENT, MEMORY_STORE, Settings, without_userinfo
-from otel_genapp.ledger.store import Store
+from otel_genapp.ledger.spans import SpanStore
+from otel_genapp.ledger.spans_memory import MemorySpans
+from otel_genapp.ledger.store import FindsCalls, Store
 from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.quiet import logger
 from otel_genapp.state_directory import StateDirectory
@@ -21,13 +23,18 @@ DATABASE = "ledger.db"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A store, how it may be shown, and what is wrong with it ("" if nothing)."""
+    """A store, how it may be shown, and what is wrong with it ("" if nothing).
+
+    Not every store keeps spans, or finds calls by their correlation ids.
+    """
 
     store: Store
     shown: str
     note: str = ""
     keep_bytes: int | None = None
     """How much detail it is to keep; None for any amount."""
+    spans: SpanStore | None = None
+    calls: FindsCalls | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -47,14 +54,14 @@ def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[
     """
     url = settings.store
     if url == MEMORY_STORE or settings.otel.disabled:
-        return Opened(_memory(settings, on_evict), MEMORY_STORE)
+        return _memory(settings, on_evict)
     if not url and state.path is None:
         note = (
             "sessions are kept in memory and end with this process: the state directory cannot be used; "
             f"set {ENVIRONMENT['state_dir']} to a directory this process may write to, or {ENVIRONMENT['store']}"
         )
         logger.warning("%s", note)
-        return Opened(_memory(settings, on_evict), MEMORY_STORE, note)
+        return replace(_memory(settings, on_evict), note=note)
     if url.startswith(CLICKHOUSE_STORE):
         from otel_genapp.ledger.clickhouse import ClickHouseStore
 
@@ -63,11 +70,15 @@ def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[
 
     url = url or f"sqlite:///{quote(str(_database(state)))}"
     keep_bytes = _keep_bytes(settings, FILE_MEGABYTES if url.startswith("sqlite") else 0)
-    return Opened(SQLStore.open(url), without_userinfo(url), keep_bytes=keep_bytes)
+    store = SQLStore.open(url)
+    spans = store.spans if settings.trace_megabytes else None
+    return Opened(store, without_userinfo(url), keep_bytes=keep_bytes, spans=spans, calls=store)
 
 
-def _memory(settings: Settings, on_evict: Callable[[], None]) -> MemoryStore:
-    return MemoryStore(session_limit=settings.session_limit, on_evict=on_evict)
+def _memory(settings: Settings, on_evict: Callable[[], None]) -> Opened:
+    store = MemoryStore(session_limit=settings.session_limit, on_evict=on_evict)
+    spans = MemorySpans() if settings.trace_megabytes else None
+    return Opened(store, MEMORY_STORE, spans=spans, calls=store)
 
 
 def _keep_bytes(settings: Settings, otherwise: int) -> int | None:

@@ -146,6 +146,13 @@ class Store(Protocol):
         """Release what the store holds. Reading afterwards answers as before."""
 
 
+class FindsCalls(Protocol):
+    """A store that knows which calls had a correlation id; one may do without."""
+
+    def calls_by_correlation(self, correlation_id: str, *, limit: int) -> tuple[LLMCall, ...]:
+        """The kept calls of that correlation id, the last ones applied first; none of cleared sessions."""
+
+
 def number_in(cursor: str | None) -> int | None:
     """The number a cursor stands for; None for no cursor.
 

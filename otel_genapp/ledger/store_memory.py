@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from otel_genapp import semconv
@@ -22,6 +22,8 @@ from otel_genapp.ledger.store import (
 from otel_genapp.records import LLMCall, Record
 
 CALLS_REMEMBERED = 50_000
+CALLS_FOUND = 10_000
+"""The latest calls, of any session, that are found by their correlation ids."""
 MINUTES_KEPT = 7 * 24 * 60
 CELLS_KEPT = 50_000
 """Sums of one model in one minute, 1.5 kB each; past them the oldest minutes go."""
@@ -82,6 +84,11 @@ class MemoryStore:
                 found = self._without_session
             return copy.deepcopy(found) if found is not None else None
 
+    def calls_by_correlation(self, correlation_id: str, *, limit: int) -> tuple[LLMCall, ...]:
+        with self._lock:
+            found = [call for call in self._latest if call.correlation_id == correlation_id]
+        return tuple(reversed(found[-limit:])) if limit > 0 else ()
+
     def sessions(self, *, limit: int, cursor: str | None) -> SessionPage:
         with self._lock:
             # Ordered by a number that only grows, so a page is stable while sessions move up.
@@ -115,6 +122,7 @@ class MemoryStore:
     def clear(self, session_id: str) -> bool:
         with self._lock:
             without = self._without_session
+            self._forget_calls(lambda call: (call.session_id or semconv.NO_SESSION) == session_id)
             if session_id == without.session_id and without.sums.calls:
                 self._forget_without_session()
                 return True
@@ -151,6 +159,7 @@ class MemoryStore:
             for session in (*self._sessions.values(), self._without_session):
                 while session.newest and session.newest[0].ended_at_ns < before_ns:
                     session.newest.popleft()
+            self._forget_calls(lambda call: call.ended_at_ns < before_ns)
         return len(old)
 
     def close(self) -> None:
@@ -167,6 +176,11 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._empty()
 
+    def _forget_calls(self, is_gone: Callable[[LLMCall], bool]) -> None:
+        kept = [call for call in self._latest if not is_gone(call)]
+        self._latest.clear()
+        self._latest.extend(kept)
+
     def _forget_without_session(self) -> None:
         self._without_session = SessionRollup(semconv.NO_SESSION)
 
@@ -178,6 +192,7 @@ class MemoryStore:
         self._touches = 0
         self._positions: dict[str, int] = {}
         self._seen: OrderedDict[str, int] = OrderedDict()
+        self._latest: deque[LLMCall] = deque(maxlen=CALLS_FOUND)
         self._overall = Rollup()
         self._by_model: dict[Model, Rollup] = {}
         self._minutes: OrderedDict[int, dict[Cell, Rollup]] = OrderedDict()
@@ -192,6 +207,8 @@ class MemoryStore:
         self._overall.add(record)
         self._by_model.setdefault(model, Rollup()).add(record)
         at_ns = record.ended_at_ns if isinstance(record, LLMCall) else record.at_ns
+        if isinstance(record, LLMCall) and record.correlation_id is not None:
+            self._latest.append(record)
         self._cell(at_ns // _MINUTE_NS, (*model, record.session_id is not None)).add(record)
         if record.session_id is None:
             self._without_total.add(record)

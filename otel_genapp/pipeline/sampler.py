@@ -25,7 +25,8 @@ from otel_genapp.quiet import quiet
 
 _guarded = quiet("pipeline")
 _PATHS = ("url.path", "http.target")
-_OWN_PATHS = ("/events/metrics/", "/events/traces/", "/genapp/")
+_OWN = ("/events/metrics/", "/events/traces/", "/genapp/")
+"""How the paths of our endpoints begin that end in something."""
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ class RecordingSampler(Sampler):
             path = attributes.get(key)
             if isinstance(path, str):
                 path = path.partition("?")[0]
-                return path in excluded or path.startswith(_OWN_PATHS)
+                return path in excluded or path.startswith(_OWN)
         return False
 
 

@@ -40,7 +40,7 @@ class SessionSummary:
             **sums_dict(rollup.sums),
             "models": sorted(rollup.models),
             "users": sorted(rollup.users),
-            "requests": [call_dict(call) for call in reversed(rollup.newest)],
+            "requests": [request_dict(call) for call in reversed(rollup.newest)],
             "requests_truncated": rollup.sums.calls > len(rollup.newest),
         }
 
@@ -166,7 +166,9 @@ def _series(
         # The first and the last step end where the range does, so that the steps add up to the totals.
         first = moment if from_ns is None else max(moment, from_ns)
         last = moment + step_ns if to_ns is None else min(moment + step_ns, to_ns)
-        answer.append({"time": _time(moment), **sums_dict(store.totals(from_ns=first, to_ns=last).overall)})
+        answer.append(
+            {"time": time_text(moment), **sums_dict(store.totals(from_ns=first, to_ns=last).overall)}
+        )
     return answer
 
 
@@ -202,18 +204,18 @@ def sums_dict(sums: Rollup) -> dict[str, Any]:
         "unpriced_requests": sums.unpriced,
         "unpriced_amendments": sums.unpriced_amendments,
         "unknown_usage_requests": sums.unknown_usage,
-        "first_request_at": _time(sums.first_at_ns),
-        "last_request_at": _time(sums.last_at_ns),
+        "first_request_at": time_text(sums.first_at_ns),
+        "last_request_at": time_text(sums.last_at_ns),
         "p50_duration_ms": _round(quantile_ms(sums.buckets, 0.5)),
         "p95_duration_ms": _round(quantile_ms(sums.buckets, 0.95)),
     }
 
 
-def call_dict(call: LLMCall) -> dict[str, Any]:
-    """One call as JSON-ready values."""
+def request_dict(call: LLMCall) -> dict[str, Any]:
+    """One LLM call as JSON-ready values."""
     return {
         "call_id": call.call_id,
-        "at": _time(call.started_at_ns),
+        "at": time_text(call.started_at_ns),
         "status": call.status,
         "error_type": call.error_type,
         "provider": call.provider,
@@ -242,7 +244,8 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _time(moment_ns: int | None) -> str | None:
+def time_text(moment_ns: int | None) -> str | None:
+    """A time in nanoseconds as ISO 8601 in UTC."""
     if moment_ns is None:
         return None
     moment = datetime.fromtimestamp(moment_ns / 1e9, tz=UTC)

@@ -38,7 +38,7 @@ class _Endpoint(Route):
 
     def __init__(self, path: str, served: tuple[routes.Route, ...], *, reading: Reading, gate: Gate) -> None:
         super().__init__(
-            path.replace("{id}", "{id:path}"),
+            routes.PARAMETER.sub(r"{\1:path}", path),
             _respond(served, reading=reading, gate=gate),
             methods=[route.method for route in served],
             name=f"otel_genapp {path}",

@@ -15,7 +15,7 @@ from otel_genapp.semconv import HEADER_AUTH
 from otel_genapp.serve import exchange
 from otel_genapp.serve.auth import Gate
 from otel_genapp.serve.reading import Reading
-from otel_genapp.serve.routes import Route, select_routes
+from otel_genapp.serve.routes import PARAMETER, Route, select_routes
 
 try:
     from flask import Flask, Response, abort, current_app, request
@@ -120,7 +120,7 @@ def mount(app: Flask, reading: Reading, *, gate: Gate, settings: Settings) -> di
 
 def _rule(app: Flask, name: str, *, route: Route) -> Rule:
     return app.url_rule_class(
-        route.path.replace("{id}", f"<{_EXTENSION}:id>"),
+        PARAMETER.sub(rf"<{_EXTENSION}:\1>", route.path),
         endpoint=name,
         methods=[route.method],
         host=f"<{_ANY_HOST}>" if app.url_map.host_matching else None,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from otel_genapp.context import clean_id
 from otel_genapp.read.sessions import DEFAULT_PAGE, STEPS_LIMIT
+from otel_genapp.read.traces import is_id, traces_dict
 from otel_genapp.serve.exchange import BadRequestError, Reply, Request, json_reply
 from otel_genapp.serve.reading import Reading
 
@@ -71,6 +72,20 @@ def clear_session(request: Request, reading: Reading) -> Reply:
     if session_id is None or not reading.sessions.clear(session_id):
         return _no_session(request)
     return json_reply(200, {"cleared": session_id})
+
+
+def get_traces(request: Request, reading: Reading) -> Reply:
+    """The traces of one correlation id."""
+    correlation_id = request.path["correlation_id"]
+    if not is_id(correlation_id):
+        raise BadRequestError("a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+    source = reading.traces
+    traces = source.by_correlation_id(correlation_id)
+    if not traces:
+        missing = {"error": "no such trace", **traces_dict(correlation_id, (), notes=source.notes)}
+        del missing["traces"]
+        return json_reply(404, missing)
+    return json_reply(200, traces_dict(correlation_id, traces, notes=source.notes))
 
 
 def _no_session(request: Request) -> Reply:

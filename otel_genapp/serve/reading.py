@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from otel_genapp.ledger.rollup import SessionRollup
+from otel_genapp.read.traces import Trace
 from otel_genapp.records import LLMCall
 
 
@@ -62,11 +63,23 @@ class Sessions(Protocol):
         """At most `limit` sessions after `cursor`. Raises ValueError for a cursor it never gave."""
 
 
+class Traces(Protocol):
+    """What happened, by correlation id."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What every answer lacks here."""
+
+    def by_correlation_id(self, correlation_id: str, /) -> Sequence[Trace]: ...
+
+
 class Reading(Protocol):
     """What the endpoints read; every call may block and is made off the event loop."""
 
     @property
     def sessions(self) -> Sessions: ...
+    @property
+    def traces(self) -> Traces: ...
 
     def totals(self, *, from_s: float | None, to_s: float | None, step_s: float | None) -> dict[str, object]:
         """Totals over the calls of [from_s, to_s), in epoch seconds; with `step_s` a series.

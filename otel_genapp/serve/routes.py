@@ -21,7 +21,8 @@ from otel_genapp.serve.reading import Reading
 Guard = Literal["token", "page", "none"]
 """The auth header, the cookie of a page's login, or nobody."""
 
-_PARAMETER = re.compile(r"\{(\w+)\}")
+PARAMETER = re.compile(r"\{(\w+)\}")
+"""A parameter in the path of a route."""
 _STRANGE_SEGMENT = "genapp-no-such-segment"
 
 
@@ -69,7 +70,7 @@ class Route:
 
     def examples(self) -> tuple[str, tuple[str, ...]]:
         """(a path of this route, paths that only a wider route would match too)."""
-        segments = _PARAMETER.sub(_STRANGE_SEGMENT, self.path).split("/")[1:]
+        segments = PARAMETER.sub(_STRANGE_SEGMENT, self.path).split("/")[1:]
         wider = tuple(
             "/" + "/".join((*segments[:place], _STRANGE_SEGMENT, *segments[place + 1 :]))
             for place, segment in enumerate(segments)
@@ -84,6 +85,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/events/metrics/sessions", handlers.list_sessions),
     Route("GET", "/events/metrics/session/{id}", handlers.get_session),
     Route("DELETE", "/events/metrics/session/{id}", handlers.clear_session),
+    Route("GET", "/events/traces/{correlation_id}", handlers.get_traces),
     Route("GET", "/genapp", pages.home, "none"),
     Route("GET", "/genapp/", pages.overview, "page"),
     Route("GET", "/genapp/sessions", pages.sessions, "page"),

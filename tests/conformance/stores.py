@@ -102,3 +102,5 @@ STORES: dict[str, Opening] = {
     "memory": memory_stores,
     **{kind: at(place) for kind, place in SHARED.items()},
 }
+FINDING = tuple(kind for kind in STORES if kind != "clickhouse")
+"""Those that find calls by their correlation ids, and keep spans."""

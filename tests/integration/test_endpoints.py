@@ -13,10 +13,11 @@ from flask import Flask
 import otel_genapp.serve.fastapi
 import otel_genapp.serve.flask
 from otel_genapp.config import Settings
+from otel_genapp.read.traces import is_id, traces_dict
 from otel_genapp.serve.auth import Gate
 from otel_genapp.state_directory import StateDirectory
 from tests.conftest import OwnError
-from tests.readings import BrokenReading, FakeReading, FakeSessions
+from tests.readings import BrokenReading, FakeReading, FakeSessions, FakeTraces
 from tests.serving import Answer, Client, uvicorn_serving, werkzeug_serving
 
 TOKEN = "Zt7-mask_Blue0Whale91Xo"
@@ -31,6 +32,7 @@ ALL_MOUNTED = {
     "GET /events/metrics/session/{id}": "mounted",
     "DELETE /events/metrics/session/{id}": "mounted",
     "GET /genapp/": "mounted",
+    "GET /events/traces/{correlation_id}": "mounted",
 }
 ODD_IDS = [
     "chat:42", "a/b", "/a", "a/", "//a//b//", "a b", "a+b", "a%2Fb", "a?b#c", ".", "..", "../../etc/passwd",
@@ -63,6 +65,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[tuple[Client, FakeReadin
 @pytest.fixture
 def reading(running: tuple[Client, FakeReading]) -> FakeReading:
     running[1].sessions = FakeSessions([f"s{number}" for number in range(250)])
+    running[1].traces = FakeTraces()
     return running[1]
 
 
@@ -104,11 +107,15 @@ def test_prometheus_is_open_and_negotiates(client: Client) -> None:
 
 def test_every_guarded_route_wants_a_token(client: Client, reading: FakeReading) -> None:
     """Without a token each guarded route answers the same 401 and does nothing; both tokens are good."""
-    routes = [key.replace("{id}", "s1").split() for key in ALL_MOUNTED if "/events/" in key]
+    routes = [
+        key.replace("{id}", "s1").replace("{correlation_id}", "cid").split()
+        for key in ALL_MOUNTED
+        if "/events/" in key
+    ]
     refused = [client.ask(path, method=method) for method, path in routes]
     assert [told(answer) for answer in refused] == [
         (401, {"error": "missing or wrong x-internal-auth header"})
-    ] * 4
+    ] * 5
     assert "s1" in reading.sessions.ids
     admitted = [
         client.ask("/events/metrics", headers={name: token}).status
@@ -244,6 +251,26 @@ def test_bytes_that_are_no_text_are_an_unknown_session(client: Client) -> None:
     assert told(answer) == (404, {"error": "no such session", "session_id": "\ufffd\ufffd"})
 
 
+def test_traces_of_a_correlation_id(client: Client) -> None:
+    """A list of its traces; 404 when there is none, and 400 for what can be no correlation id."""
+    found = told(client.ask("/events/traces/cid", headers=AUTH))
+    assert found == (200, traces_dict("cid", FakeTraces().by_correlation_id("cid"), notes=()))
+    unknown = {"error": "no such trace", "correlation_id": "a.b:c-d_1"}
+    assert told(client.ask("/events/traces/a.b:c-d_1", headers=AUTH)) == (404, unknown)
+    refused = {"error": "a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -"}
+    for odd in ODD_IDS:
+        if not is_id(odd) and odd:
+            url = f"/events/traces/{quote(odd, safe='')}"
+            assert told(client.ask(url, headers=AUTH)) == (400, refused)
+
+
+def test_an_answer_says_what_it_lacks(client: Client, reading: FakeReading) -> None:
+    """Where spans or calls cannot be found, found and unknown ids say so."""
+    reading.traces = FakeTraces(notes=("spans are not kept here",))
+    answers = [json.loads(client.ask(f"/events/traces/{one}", headers=AUTH).body) for one in ("cid", "other")]
+    assert [answer["notes"] for answer in answers] == [["spans are not kept here"]] * 2
+
+
 def test_head_and_other_methods(client: Client) -> None:
     """HEAD is GET without the body, what is not in the table is a 405 with the methods that are."""
     head = client.ask("/events/metrics", method="HEAD", headers=AUTH)
@@ -257,12 +284,14 @@ def test_own_errors_say_nothing(broken: Client, expected_own_errors: list[OwnErr
     """Whatever fails behind an endpoint is a 500 without a word of it, reported as an own error."""
     targets = [
         "/prometheus", "/events/metrics", "/events/metrics/sessions", "/events/metrics/session/s1",
+        "/events/traces/cid",
     ]  # fmt: skip
     answers = [told(broken.ask(target, headers=AUTH)) for target in targets]
-    assert answers == [(500, {"error": "internal error"})] * 4
+    assert answers == [(500, {"error": "internal error"})] * 5
     assert [(own.site, type(own.error)) for own in expected_own_errors] == [
         ("serve", ValueError),
         ("serve", ValueError),
+        ("serve", RuntimeError),
         ("serve", RuntimeError),
         ("serve", RuntimeError),
     ]

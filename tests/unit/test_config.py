@@ -35,6 +35,9 @@ DEFAULTS = Settings(
     retention_days=30,
     retention_megabytes=-1,
     prices="",
+    trace_days=7,
+    trace_megabytes=256,
+    trace_url="",
     otel=OtelEnvironment(
         disabled=False,
         traces_endpoint="",
@@ -44,6 +47,7 @@ DEFAULTS = Settings(
         attribute_limit_set=False,
         span_queue_size=2048,
         excluded_system_metrics=(),
+        capture_content=False,
     ),
 )
 
@@ -65,6 +69,9 @@ FULL = {
     "GENAPP_PROMETHEUS_AUTH": "Yes",
     "GENAPP_SESSION_LIMIT": "500",
     "GENAPP_PRICES": "/etc/shop/prices.toml",
+    "GENAPP_TRACE_DAYS": "3",
+    "GENAPP_TRACE_MEGABYTES": "0",
+    "GENAPP_TRACE_URL": "https://jaeger.example.com/trace/{trace_id}?uiEmbed={x}",
 }
 
 
@@ -94,6 +101,9 @@ def test_every_setting_has_its_variable() -> None:
         retention_days=90,
         retention_megabytes=200,
         prices="/etc/shop/prices.toml",
+        trace_days=3,
+        trace_megabytes=0,
+        trace_url="https://jaeger.example.com/trace/{trace_id}?uiEmbed={x}",
     )
 
 
@@ -301,3 +311,36 @@ def test_the_tree_of_errors() -> None:
         (GenappError, ImportError),
     ]
     assert str(missing) == "'flask' is not installed. Run: pip install 'otel-genapp[flask]'"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "jaeger.example.com/{trace_id}", "ftp://jaeger/{trace_id}", "https://jaeger/trace", "https://jaeger/{trace}",
+        "javascript:alert('{trace_id}')", "https://jaeger/ {trace_id}", "https://jaeger/\n{trace_id}", "https://{trace_id",
+        "https://jaeger/{trace_id}" + "x" * 2048,
+    ],
+)  # fmt: skip
+def test_a_link_that_leads_to_no_trace(url: str) -> None:
+    """A template is an http or https URL with the place of the id; the error says so."""
+    with pytest.raises(ConfigError, match=r"trace_url must be an http or https URL with \{trace_id\}"):
+        read_settings({}, app="shop", trace_url=url)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("trace_days", 0), ("trace_days", 36_501), ("trace_megabytes", -1), ("trace_megabytes", "many")],
+)
+def test_room_for_traces_that_cannot_be(name: str, value: object) -> None:
+    """The error names the setting and what it takes."""
+    with pytest.raises(ConfigError, match=f"^{name} must be "):
+        read_settings({}, app="shop", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [("true", True), ("SPAN_ONLY", True), ("event_only", False), ("", False)]
+)
+def test_the_switch_for_content(value: str, kept: bool) -> None:
+    """OpenTelemetry's own variable decides whether prompts are kept with traces."""
+    found = read_settings({"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": value}, app="shop")
+    assert found.otel.capture_content is kept

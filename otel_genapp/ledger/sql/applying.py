@@ -12,7 +12,7 @@ from otel_genapp.ledger.sql.cells import add_to_cells
 from otel_genapp.ledger.sql.sessions import Session, key_of
 from otel_genapp.ledger.sql.statements import Row, Statements
 from otel_genapp.ledger.sql.sums import within
-from otel_genapp.ledger.sql.texts import stored
+from otel_genapp.ledger.sql.texts import correlation_of, stored
 from otel_genapp.quiet import quiet
 from otel_genapp.records import LLMCall, Record
 
@@ -81,6 +81,7 @@ def _add(
             sessions[record.session_id].id,
             at_ns,
             codec.encode(record).decode("ascii"),
+            correlation_of(record),
         )
         for number, (at_ns, record) in enumerate(timed, last + 1)
     ]

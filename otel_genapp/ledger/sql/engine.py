@@ -17,11 +17,10 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
 from otel_genapp.errors import ConfigError, MissingDependencyError
 from otel_genapp.ledger.sql.sqlite_file import Identity, SQLiteFile
 
-_WRITERS = 0x67656E61
-"""Names our lock among a server's advisory locks, with the schema of the tables."""
+RECORDS, SPANS = 0x67656E61, 0x67656E62
+"""What is written: names of our locks among a server's advisory locks, with the schema of the tables."""
 _LOCK_WRITERS = (
-    "SELECT set_config('lock_timeout', '10s', true), "
-    f"pg_advisory_xact_lock({_WRITERS}, hashtext(current_schema()))"
+    "SELECT set_config('lock_timeout', '10s', true), pg_advisory_xact_lock({}, hashtext(current_schema()))"
 )
 _PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 """Seconds and milliseconds until a PostgreSQL that says nothing is given up; a URL may say otherwise."""
@@ -59,13 +58,16 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that no other writer runs beside, in this process or another."""
+    def writing(self, what: int = RECORDS) -> Iterator[Connection]:
+        """A transaction that no other writer of the same runs beside, in this process or another.
+
+        In SQLite no other writer at all.
+        """
         with self._connected() as connection:
             connection.execution_options(genapp_writes=True)
             with connection.begin():
                 if self.file is None:
-                    connection.exec_driver_sql(_LOCK_WRITERS)
+                    connection.exec_driver_sql(_LOCK_WRITERS.format(what))
                 else:
                     self.file.require_current()
                 yield connection

@@ -4,15 +4,54 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, bindparam, insert, inspect, select
 
 from otel_genapp.errors import StoreError
+from otel_genapp.ledger import codec
 from otel_genapp.ledger.sql import schema
+from otel_genapp.ledger.sql.texts import correlation_of
 
-STEPS: Mapping[int, Callable[[Connection], Any]] = MappingProxyType({})
+_AT_ONCE = 2_000
+
+
+def _add_traces(connection: Connection) -> None:
+    """Calls are found by their correlation id, those that are there too; spans have tables of their own."""
+    connection.exec_driver_sql(f"ALTER TABLE {schema.records.name} ADD COLUMN correlation TEXT")
+    _fill_correlation(connection)
+    schema.by_correlation.create(connection)
+    for table in (schema.traces, schema.spans, schema.trace_ids):
+        table.create(connection)
+    connection.execute(insert(schema.meta), [{"name": name, "value": 0} for name in _OF_TRACES])
+
+
+def _fill_correlation(connection: Connection) -> None:
+    table = schema.records
+    query = select(table.c.number, table.c.record).where(table.c.record.is_not(None))
+    change = table.update().where(table.c.number == bindparam("at")).values(correlation=bindparam("id"))
+    last = 0
+    while True:
+        # In parts, as a record takes more room here than there.
+        part = query.where(table.c.number > last).order_by(table.c.number).limit(_AT_ONCE)
+        rows = connection.execute(part).all()
+        if not rows:
+            return
+        last = rows[-1][0]
+        found = []
+        for number, text in rows:
+            with suppress(codec.DecodeError):
+                key = correlation_of(codec.decode(text.encode("ascii")))
+                if key is not None:
+                    found.append({"at": number, "id": key})
+        if found:
+            connection.execute(change, found)
+
+
+_OF_TRACES = ("trace_number", "trace_bytes")
+STEPS: Mapping[int, Callable[[Connection], Any]] = MappingProxyType({1: _add_traces})
 """Version -> what makes the next one of it, forward only."""
 
 
@@ -41,6 +80,7 @@ def prepare(connection: Connection) -> int:
             "number": 0,
             "detail_bytes": 0,
             "dropped_before_ns": 0,
+            **dict.fromkeys(_OF_TRACES, 0),
         }
         connection.execute(insert(schema.meta), [{"name": name, "value": values[name]} for name in values])
         return made

@@ -51,8 +51,12 @@ def empty_cleared(connection: Connection) -> bool:
         return False
     query = select(_table.c.number, _text_bytes).where(_table.c.session == session).limit(AT_ONCE)
     rows = connection.execute(query).all()
-    for some in _in_parts([row[0] for row in rows]):
-        change = update(_table).where(_table.c.number.in_(some)).values(session=None, record=None)
+    for some in in_parts([row[0] for row in rows]):
+        change = (
+            update(_table)
+            .where(_table.c.number.in_(some))
+            .values(session=None, record=None, correlation=None)
+        )
         connection.execute(change)
     _give_back(connection, sum(row[1] for row in rows))
     if len(rows) < AT_ONCE:
@@ -65,7 +69,7 @@ def remove_sessions(connection: Connection, before_ns: int) -> int:
     sessions = schema.sessions
     old = select(sessions.c.id).where(sessions.c.last_at_ns < before_ns, sessions.c.session_key != UNBOUND)
     ids = connection.execute(old.limit(AT_ONCE)).scalars().all()
-    for some in _in_parts(ids):
+    for some in in_parts(ids):
         connection.execute(delete(sessions).where(sessions.c.id.in_(some)))
     return len(ids)
 
@@ -76,7 +80,7 @@ def remove_records(connection: Connection, before_ns: int) -> bool:
     rows = connection.execute(query).all()
     if not rows:
         return False
-    for some in _in_parts([row[0] for row in rows]):
+    for some in in_parts([row[0] for row in rows]):
         connection.execute(delete(_table).where(_table.c.number.in_(some)))
     _give_back(connection, sum(row[1] for row in rows))
     meta = schema.meta
@@ -106,7 +110,7 @@ def forget(connection: Connection, segments: Sequence[str]) -> None:
     """Mark the positions of segments that are no more, and remove those that have been so for days."""
     table = schema.positions
     now_ns = time.time_ns()
-    for some in _in_parts(segments):
+    for some in in_parts(segments):
         connection.execute(update(table).where(table.c.segment.in_(some)).values(gone_at_ns=now_ns))
     connection.execute(delete(table).where(table.c.gone_at_ns < now_ns - _GONE_KEPT_NS))
 
@@ -117,7 +121,7 @@ def _give_back(connection: Connection, size: int) -> None:
     connection.execute(update(meta).where(meta.c.name == "detail_bytes").values(change))
 
 
-def _in_parts(keys: Iterable[T]) -> Iterator[list[T]]:
+def in_parts(keys: Iterable[T]) -> Iterator[list[T]]:
     """The keys, as many at a time as one statement takes."""
     left = iter(keys)
     while some := list(islice(left, _KEYS_AT_ONCE)):

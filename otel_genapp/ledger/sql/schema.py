@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
 from otel_genapp.ledger.sql.sums import sum_columns
 
-VERSION = 1
+VERSION = 2
 """A change of the tables makes a new one, and a step to it in `migrations`."""
 
 ALL_TIME = 0
@@ -31,7 +31,8 @@ meta = Table(
     sqlite_with_rowid=False,
 )
 """`version`: of the tables; `made`: which database this is, a random number; `number`: the last one given
-out; `detail_bytes`: what the rows of records take, about; `dropped_before_ns`: older records may be gone.
+out; `detail_bytes`: what the rows of records take, about; `dropped_before_ns`: older records may be gone;
+`trace_number` and `trace_bytes`: as `number` and `detail_bytes`, of traces.
 """
 
 records = Table(
@@ -43,12 +44,20 @@ records = Table(
     Column("session", BigInteger),
     Column("at_ns", BigInteger, nullable=False),
     Column("record", Text),
+    Column("correlation", Text),
     UniqueConstraint("call_id", "seq", name="genapp_records_identity"),
     Index("genapp_records_session", "session", "seq", "number"),
     Index("genapp_records_at", "at_ns"),
 )
+by_correlation = Index(
+    "genapp_records_correlation",
+    records.c.correlation,
+    records.c.number,
+    sqlite_where=records.c.correlation.is_not(None),
+    postgresql_where=records.c.correlation.is_not(None),
+)
 """In the order of their arrival. `record` is null once its session was cleared: what remains is that it
-was counted.
+was counted. `correlation` is that of calls; amendments have none.
 """
 
 sessions = Table(
@@ -98,3 +107,46 @@ positions = Table(
 """How far each journal segment is in these tables, written with what was read from it; those that are no
 more are kept for a while, for a reader that still has a part of one in its hands.
 """
+
+traces = Table(
+    "genapp_traces",
+    metadata,
+    Column("number", _ROW_ID, primary_key=True, autoincrement=False),
+    Column("trace_id", Text, nullable=False, unique=True),
+    Column("correlation", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("rank", BigInteger, nullable=False),
+    Column("named_at_ns", BigInteger, nullable=False),
+    Column("started_at_ns", BigInteger, nullable=False),
+    Column("ended_at_ns", BigInteger, nullable=False),
+    Column("worth", BigInteger, nullable=False),
+    Column("spans", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Index("genapp_traces_worth", "worth", "number"),
+    Index("genapp_traces_ended", "ended_at_ns"),
+)
+"""What is known of each trace, in the order in which they came: the columns are the fields of `Trace`. By
+`worth` and `number` they go when there is no room.
+"""
+
+spans = Table(
+    "genapp_spans",
+    metadata,
+    Column("trace", BigInteger, primary_key=True, autoincrement=False),
+    Column("span_id", Text, primary_key=True),
+    Column("span", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The spans of a trace lie together: they are read and removed at once."""
+
+trace_ids = Table(
+    "genapp_trace_ids",
+    metadata,
+    Column("trace", BigInteger, primary_key=True, autoincrement=False),
+    Column("correlation", Text, primary_key=True),
+    Index("genapp_trace_ids_correlation", "correlation", "trace"),
+    sqlite_with_rowid=False,
+)
+"""The correlation ids of a trace's spans: mostly one."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DatabaseError
@@ -22,13 +22,14 @@ from otel_genapp.ledger.rollup import CALLS_KEPT, Rollup, SessionRollup
 from otel_genapp.ledger.sql import migrations, ranking, retention, schema
 from otel_genapp.ledger.sql.applying import apply
 from otel_genapp.ledger.sql.cells import MINUTE_NS, cells_between
-from otel_genapp.ledger.sql.engine import Database
+from otel_genapp.ledger.sql.engine import RECORDS, SPANS, Database
 from otel_genapp.ledger.sql.gate import Gate
 from otel_genapp.ledger.sql.sessions import UNBOUND, Session, id_of, keys_of
+from otel_genapp.ledger.sql.spans import SQLSpans
 from otel_genapp.ledger.sql.sqlite_file import ReplacedError
-from otel_genapp.ledger.sql.statements import Row, Statements
+from otel_genapp.ledger.sql.statements import Statements
 from otel_genapp.ledger.sql.sums import LIMIT, from_row
-from otel_genapp.ledger.sql.texts import said
+from otel_genapp.ledger.sql.texts import said, stored
 from otel_genapp.ledger.store import NOWHERE, CallPage, RankedPage, SessionPage, Totals, number_in, rank_in
 from otel_genapp.records import LLMCall, Record
 
@@ -51,6 +52,8 @@ class SQLStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._statements = Statements(database.dialect)
+        self.spans = SQLSpans(database.dialect, self._read, write=partial(self._write, what=SPANS))
+        """The store of spans in the same database."""
         self._begin()
         self._ready = False
         self._made: int | None = None
@@ -152,6 +155,19 @@ class SQLStore:
             return CallPage(tuple(_calls_in(rows[:limit])), str(rows[limit - 1][0]) if more else None)
 
         return self._read(read)
+
+    def calls_by_correlation(self, correlation_id: str, *, limit: int) -> tuple[LLMCall, ...]:
+        table = schema.records
+        # Of a session that was cleared a moment ago there may be records still.
+        is_seen = table.c.session.in_(select(schema.sessions.c.id))
+        query = (
+            select(table.c.number, table.c.record)
+            .where(table.c.correlation == stored(correlation_id), is_seen)
+            .order_by(table.c.number.desc())
+            .limit(limit)
+        )
+        rows = self._read(lambda connection: connection.execute(query).all())
+        return tuple(_calls_in(rows))
 
     def clear(self, session_id: str) -> bool:
         was_known = self._write(partial(retention.clear, keys=keys_of(session_id)))
@@ -282,12 +298,12 @@ class SQLStore:
         with self._working(), self._database.reading() as connection:
             return work(connection)
 
-    def _write(self, work: Callable[[Connection], T]) -> T:
-        with self._working(), self._database.writing() as connection:
+    def _write(self, work: Callable[[Connection], T], *, what: int = RECORDS) -> T:
+        with self._working(), self._database.writing(what) as connection:
             return work(connection)
 
 
-def _calls_in(rows: Sequence[Row]) -> list[LLMCall]:
+def _calls_in(rows: Sequence[Any]) -> list[LLMCall]:
     """The calls in rows of number and record, but for those that only a newer version can read."""
     calls = []
     for _, text in rows:

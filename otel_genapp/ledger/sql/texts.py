@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from otel_genapp.records import LLMCall, Record
+
 LIMIT = 256
 """Characters; of a longer text the beginning is kept, and a hash of the whole."""
 _ESCAPE = "\x01"
@@ -24,6 +26,13 @@ def stored(text: str) -> str:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{stored(text[:64])}{_ESCAPE}#{digest}"
     return _ODD.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", text)
+
+
+def correlation_of(record: Record) -> str | None:
+    """The `correlation` of a record's row: calls are found by it."""
+    if not isinstance(record, LLMCall) or record.correlation_id is None:
+        return None
+    return stored(record.correlation_id)
 
 
 def said(text: str) -> str:

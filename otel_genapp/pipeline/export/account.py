@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 EXPORTED: Final = "exported"
-"""The one good end; every other one is a reason for which spans are dropped."""
+"""The one good end of an export; every other one is a reason for which spans are dropped."""
 
 
 class Count(Protocol):
@@ -24,7 +24,8 @@ class Count(Protocol):
 class Account:
     """Counts the ends of this process's spans, and wakes those who wait for them."""
 
-    def __init__(self, count: Count) -> None:
+    def __init__(self, count: Count, *, what: str = "span", good: str = EXPORTED) -> None:
+        """`what` is counted; `good` is the end that loses nothing."""
         self.lock = threading.RLock()
         """Held while spans change their place. Threads of the application never wait for it."""
         self.closed = False
@@ -33,6 +34,7 @@ class Account:
         self.lost_at = 0
         """How many were settled when the last one was lost."""
         self._count = count
+        self._what, self._good = what, good
         self._waiting: list[tuple[int, SimpleQueue[None]]] = []
 
     def settle(self, number: int, outcome: str, *, own: bool = True, on_disk: bool = False) -> None:
@@ -41,17 +43,17 @@ class Account:
             if self.closed or number <= 0:
                 return
             if on_disk:
-                self._count("span", "unspooled", number=number)
-            self._count("span", outcome, number=number)
+                self._count(self._what, "unspooled", number=number)
+            self._count(self._what, outcome, number=number)
             if own:
                 self.settled += number
-                if outcome != EXPORTED:
+                if outcome != self._good:
                     self.lost_at = self.settled
         self._wake()
 
     def spooled(self, number: int) -> None:
         """So many spans are on disk now."""
-        self._count("span", "spooled", number=number)
+        self._count(self._what, "spooled", number=number)
 
     def damaged(self, number: int) -> None:
         """So many records of a dead process cannot be read; nobody knows how many spans they held."""

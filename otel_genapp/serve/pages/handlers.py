@@ -9,7 +9,7 @@ from typing import Any
 
 from otel_genapp.context import clean_id
 from otel_genapp.ledger.store import RANKINGS
-from otel_genapp.read.sessions import call_dict, sums_dict
+from otel_genapp.read.sessions import request_dict, sums_dict
 from otel_genapp.records import LLMCall
 from otel_genapp.serve.exchange import BadRequestError, Reply, Request
 from otel_genapp.serve.pages.rendering import Links, page, redirect
@@ -84,7 +84,7 @@ def session(request: Request, reading: Reading) -> Reply:
     except ValueError:
         raise BadRequestError("cursor must be the next of an earlier page") from None
     return page(
-        "session.html", request, found=found.as_dict(), calls=[call_dict(one) for one in history.calls],
+        "session.html", request, found=found.as_dict(), calls=[request_dict(one) for one in history.calls],
         timeline=timeline_of(history.calls), models=_by_model(history.calls), is_first=cursor is None,
         next=history.next, live=cursor is None,
     )  # fmt: skip

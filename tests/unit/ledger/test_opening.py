@@ -52,3 +52,20 @@ def test_clickhouse_without_its_library(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setitem(sys.modules, "clickhouse_connect", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'otel-genapp\[clickhouse\]'"):
         opened("clickhouse://host/db", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "megabytes", "kept"),
+    [
+        ("memory://", 1, (True, True)),
+        ("memory://", 0, (False, True)),
+        ("sqlite:////nowhere/l.db", 1, (True, True)),
+        ("sqlite:////nowhere/l.db", 0, (False, True)),
+        ("clickhouse://host/db", 1, (False, False)),
+    ],
+)
+def test_what_traces_are_made_of(url: str, megabytes: int, kept: tuple[bool, bool], tmp_path: Path) -> None:
+    """Spans are kept where there is room for them and the store can; not every store finds calls."""
+    settings = read_settings({}, app="shop", store=url, trace_megabytes=megabytes)
+    found = open_store(settings, StateDirectory(None), on_evict=lambda: None)
+    assert (found.spans is not None, found.calls is not None) == kept

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from otel_genapp.errors import StoreError
 from otel_genapp.ledger.sql import SQLStore, migrations, schema
-from tests.builders import call
+from tests.builders import amendment, call, kept_span
 
 
 def set_version(store: SQLStore, version: int) -> None:
@@ -32,7 +32,7 @@ def test_a_newer_version_is_refused(url: str) -> None:
     running, new = SQLStore.open(url), SQLStore.open(url)
     running.apply((call("1"),))
     set_version(running, 99)
-    said = r"schema version 99, this otel-genapp knows versions up to 1: install a newer otel-genapp, or .*GENAPP_STORE"
+    said = r"schema version 99, this otel-genapp knows versions up to 2: install a newer otel-genapp, or .*GENAPP_STORE"
     with pytest.raises(StoreError, match=said):
         new.prepare()
     for use in (lambda: new.session("s1"), lambda: running.apply((call("2"),))):
@@ -59,8 +59,8 @@ def test_older_versions_are_brought_forward(url: str, monkeypatch: pytest.Monkey
             raise OSError("planted")
         connection.execute(text("ALTER TABLE genapp_sessions ADD COLUMN second BIGINT"))
 
-    monkeypatch.setattr(schema, "VERSION", 3)
-    monkeypatch.setattr(migrations, "STEPS", {1: first, 2: second})
+    monkeypatch.setattr(schema, "VERSION", 4)
+    monkeypatch.setattr(migrations, "STEPS", {2: first, 3: second})
     store = SQLStore.open(url)
     with pytest.raises(OSError, match="planted"):
         store.prepare()
@@ -72,3 +72,44 @@ def test_older_versions_are_brought_forward(url: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(migrations, "STEPS", {})
     SQLStore.open(url).prepare()
     store.close()
+
+
+def make_older(store: SQLStore) -> None:
+    """Turn a database into one of version 1."""
+    with store._database.writing() as connection:
+        for table in ("genapp_traces", "genapp_spans", "genapp_trace_ids"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("DROP INDEX genapp_records_correlation"))
+        connection.execute(text("ALTER TABLE genapp_records DROP COLUMN correlation"))
+        connection.execute(text("DELETE FROM genapp_meta WHERE name LIKE 'trace%'"))
+    set_version(store, 1)
+
+
+def described(store: SQLStore) -> list[tuple[str, ...]]:
+    """Every table's columns, and every index."""
+    with store._database.reading() as connection:
+        tables = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars()
+        columns = [
+            (table, *(str(value) for value in row))
+            for table in tables.all()
+            for row in connection.execute(text(f"PRAGMA table_info({table})"))
+        ]
+        indexes = connection.execute(text("SELECT tbl_name, name FROM sqlite_master WHERE type = 'index'"))
+        return sorted([*columns, *(tuple(row) for row in indexes)])
+
+
+def test_a_store_without_traces_gets_them(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From version 1 on the tables become what new ones are, and calls that are there are found."""
+    monkeypatch.setattr(migrations, "_AT_ONCE", 2)
+    old, new = SQLStore.open(url), SQLStore.open(f"sqlite:///{tmp_path / 'new.db'}")
+    calls = [call(str(number), correlation_id="cid" if number % 2 else None) for number in range(7)]
+    old.apply((*calls, amendment("1")))
+    new.prepare()
+    make_older(old)
+    old.close()
+    store = SQLStore.open(url)
+    assert store.calls_by_correlation("cid", limit=9) == (calls[5], calls[3], calls[1])
+    assert store.spans.add([kept_span()]) == 1
+    assert described(store) == described(new)
+    for opened in (store, new):
+        opened.close()

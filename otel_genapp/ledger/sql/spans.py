@@ -1,0 +1,303 @@
+"""Spans in SQLite or PostgreSQL, in the database of the ledger and in transactions of their own.
+
+In PostgreSQL their writers have a lock of their own, too; SQLite has one for all, which is why
+batches are short.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from otel_genapp.ledger import span_codec
+from otel_genapp.ledger.codec import DecodeError
+from otel_genapp.ledger.spans import (
+    FAILED,
+    SPANS_SHOWN,
+    TRACES_SHOWN,
+    KeptTrace,
+    Trace,
+    TracePage,
+)
+from otel_genapp.ledger.sql import schema
+from otel_genapp.ledger.sql.migrations import read_meta, require_known
+from otel_genapp.ledger.sql.retention import in_parts
+from otel_genapp.ledger.sql.sums import within
+from otel_genapp.ledger.sql.texts import said, stored
+from otel_genapp.ledger.store import number_in
+from otel_genapp.records import KeptSpan
+
+T = TypeVar("T")
+TRACES_AT_ONCE, SPANS_AT_ONCE = 200, 2_000
+"""What one transaction removes; a trace may have more spans, and goes whole."""
+_NAME_CHARS = 256
+_traces, _spans, _ids = schema.traces, schema.spans, schema.trace_ids
+
+
+class _Working(Protocol):
+    def __call__(self, work: Callable[[Connection], T], /) -> T: ...
+
+
+class SQLSpans:
+    """The spans in one database; `read` and `write` do a piece of work in a transaction there."""
+
+    def __init__(self, dialect: Any, read: _Working, *, write: _Working) -> None:
+        self._read, self._write = read, write
+        self._statements = _Statements(dialect)
+
+    def add(self, spans: Sequence[KeptSpan]) -> int:
+        batch = [(span, span_codec.encode(span)) for span in spans]
+        return self._write(lambda connection: _add(connection, batch, statements=self._statements))
+
+    def by_correlation_id(self, correlation_id: str) -> tuple[KeptTrace, ...]:
+        query = (
+            select(_traces)
+            .join(_ids, _ids.c.trace == _traces.c.number)
+            .where(_ids.c.correlation == stored(correlation_id))
+            .order_by(_ids.c.trace.desc())
+            .limit(TRACES_SHOWN)
+        )
+
+        def read(connection: Connection) -> tuple[KeptTrace, ...]:
+            room, found = SPANS_SHOWN, []
+            for row in connection.execute(query).all():
+                trace = _trace_of(row)
+                spans = _spans_of(connection, row.number) if trace.spans <= room else ()
+                room -= len(spans)
+                found.append(KeptTrace(trace.summary(), spans))
+            return tuple(found)
+
+        return self._read(read)
+
+    def by_trace_id(self, trace_id: str) -> KeptTrace | None:
+        query = select(_traces).where(_traces.c.trace_id == stored(trace_id))
+
+        def read(connection: Connection) -> KeptTrace | None:
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            return KeptTrace(_trace_of(row).summary(), _spans_of(connection, row.number))
+
+        return self._read(read)
+
+    def recent(self, *, limit: int, cursor: str | None, only_errors: bool = False) -> TracePage:
+        before = number_in(cursor)
+        query = select(_traces).order_by(_traces.c.number.desc()).limit(limit + 1)
+        if before is not None:
+            query = query.where(_traces.c.number < before)
+        if only_errors:
+            query = query.where(_traces.c.worth == FAILED)
+        rows = self._read(lambda connection: connection.execute(query).all())
+        more = len(rows) > limit > 0
+        return TracePage(
+            tuple(_trace_of(row).summary() for row in rows[:limit]),
+            str(rows[limit - 1].number) if more else None,
+        )
+
+    def tidy(self, *, before_ns: int, keep_bytes: int) -> int:
+        removed = 0
+        for choose in (
+            lambda connection: _old(connection, within(before_ns)),
+            lambda connection: _excess(connection, keep_bytes),
+        ):
+            while numbers := self._read(choose):
+                removed += self._write(lambda connection, numbers=numbers: _remove(connection, numbers))  # type: ignore[misc]
+        return removed
+
+    def restart(self) -> None:
+        """The store does, whose database it is."""
+
+
+class _Statements:
+    """What a batch needs, as text: see `statements` for why."""
+
+    def __init__(self, dialect: Any) -> None:
+        is_sqlite = dialect.name == "sqlite"
+        insert: Any = sqlite.insert if is_sqlite else postgresql.insert
+
+        def text(statement: Any) -> str:
+            return str(statement.compile(dialect=dialect))
+
+        def replacing(table: Table, key: str) -> str:
+            statement = insert(table)
+            values = {column.name: statement.excluded[column.name] for column in table.c}
+            del values[key]
+            return text(statement.on_conflict_do_update(index_elements=[key], set_=values))
+
+        self.add_spans = text(insert(_spans).on_conflict_do_nothing())
+        self.add_ids = text(insert(_ids).on_conflict_do_nothing())
+        self.replace_traces = replacing(_traces, "number")
+        self.replace_meta = replacing(schema.meta, "name")
+        texts = (
+            "SELECT value FROM json_each(?)"
+            if is_sqlite
+            else "SELECT json_array_elements_text(CAST(%s AS json))"
+        )
+        columns = ", ".join(column.name for column in _traces.c)
+        self.traces = f"SELECT {columns} FROM {_traces.name} WHERE trace_id IN ({texts})"  # noqa: S608 - names of ours
+        pairs = (
+            "SELECT json_extract(value, '$[0]') AS trace, json_extract(value, '$[1]') AS span_id FROM json_each(?)"
+            if is_sqlite
+            else "SELECT CAST(value ->> 0 AS bigint) AS trace, value ->> 1 AS span_id "
+            "FROM json_array_elements(CAST(%s AS json))"
+        )
+        # CROSS JOIN: SQLite keeps to this order, and looks each wanted one up.
+        self.known = (
+            f"SELECT kept.trace, kept.span_id FROM ({pairs}) AS wanted CROSS JOIN {_spans.name} AS kept "  # noqa: S608 - as above
+            "WHERE kept.trace = wanted.trace AND kept.span_id = wanted.span_id"
+        )
+
+
+def _add(connection: Connection, batch: Sequence[tuple[KeptSpan, str]], *, statements: _Statements) -> int:
+    """Add those that are new; returns how many are kept now."""
+    meta = read_meta(connection)
+    require_known(meta["version"])
+    keys = {span.trace_id: stored(span.trace_id) for span, _ in batch}
+    rows = connection.exec_driver_sql(statements.traces, (json.dumps(list(keys.values())),)).all()
+    traces = {row.trace_id: (row.number, _trace_of(row)) for row in rows}
+    known = _known(connection, [(traces[keys[span.trace_id]][0], stored(span.span_id)) for span, _ in batch
+                                if keys[span.trace_id] in traces], statements=statements)  # fmt: skip
+    number, size, kept = meta["trace_number"], meta["trace_bytes"], 0
+    span_rows: list[tuple[int, str, str]] = []
+    for span, text in batch:
+        key = keys[span.trace_id]
+        if key not in traces:
+            number += 1
+            traces[key] = (number, Trace(span.trace_id))
+        at, trace = traces[key]
+        place = (at, stored(span.span_id))
+        if place not in known:
+            before = trace.size
+            if not trace.add(span, size=len(text)):
+                continue
+            size += trace.size - before
+            span_rows.append((*place, text))
+            known.add(place)
+        kept += 1
+    ids = {(traces[keys[span.trace_id]][0], stored(span.correlation_id)) for span, _ in batch}
+    for statement, values in (
+        (statements.replace_traces, [_row_of(at, trace) for at, trace in traces.values()]),
+        (statements.add_spans, span_rows),
+        (statements.add_ids, sorted(ids)),
+        (statements.replace_meta, [("trace_number", number), ("trace_bytes", size)]),
+    ):
+        if values:
+            connection.exec_driver_sql(statement, values)
+    return kept
+
+
+def _known(
+    connection: Connection, places: Iterable[tuple[int, str]], *, statements: _Statements
+) -> set[tuple[int, str]]:
+    """Which of these spans are there: a batch may come again whose first writing was not answered."""
+    wanted = list(places)
+    if not wanted:
+        return set()
+    rows = connection.exec_driver_sql(statements.known, (json.dumps(wanted),)).all()
+    return {(row[0], row[1]) for row in rows}
+
+
+def _trace_of(row: Any) -> Trace:
+    """The trace of a row."""
+    return Trace(
+        trace_id=said(row.trace_id),
+        correlation_id=said(row.correlation),
+        name=said(row.name),
+        service=said(row.service),
+        rank=row.rank,
+        named_at_ns=row.named_at_ns,
+        started_at_ns=row.started_at_ns,
+        ended_at_ns=row.ended_at_ns,
+        worth=row.worth,
+        spans=row.spans,
+        dropped=row.dropped,
+        size=row.size,
+    )
+
+
+def _row_of(number: int, trace: Trace) -> tuple[Any, ...]:
+    """The row of a trace."""
+    return (
+        number,
+        stored(trace.trace_id),
+        stored(trace.correlation_id),
+        stored(trace.name[:_NAME_CHARS]),
+        stored(trace.service[:_NAME_CHARS]),
+        trace.rank,
+        within(trace.named_at_ns),
+        within(trace.started_at_ns),
+        within(trace.ended_at_ns),
+        trace.worth,
+        trace.spans,
+        trace.dropped,
+        trace.size,
+    )
+
+
+def _spans_of(connection: Connection, number: int) -> tuple[KeptSpan, ...]:
+    """A trace's spans, but for those that only a newer version can read."""
+    found = []
+    for text in connection.execute(select(_spans.c.span).where(_spans.c.trace == number)).scalars():
+        with suppress(DecodeError):
+            found.append(span_codec.decode(text))
+    return tuple(found)
+
+
+def _old(connection: Connection, before_ns: int) -> list[int]:
+    """Some traces that ended before then."""
+    query = (
+        select(_traces.c.number, _traces.c.spans, _traces.c.size)
+        .where(_traces.c.ended_at_ns < before_ns)
+        .order_by(_traces.c.ended_at_ns)
+        .limit(TRACES_AT_ONCE)
+    )
+    return _some(connection.execute(query).all(), excess=None)
+
+
+def _excess(connection: Connection, keep_bytes: int) -> list[int]:
+    """Some of the traces that have to go so that so many bytes are left, in the order in which they go."""
+    excess = read_meta(connection).get("trace_bytes", 0) - keep_bytes
+    if excess <= 0:
+        return []
+    query = (
+        select(_traces.c.number, _traces.c.spans, _traces.c.size)
+        .order_by(_traces.c.worth, _traces.c.number)
+        .limit(TRACES_AT_ONCE)
+    )
+    return _some(connection.execute(query).all(), excess=excess)
+
+
+def _some(rows: Iterable[Any], *, excess: int | None) -> list[int]:
+    numbers: list[int] = []
+    spans = 0
+    for row in rows:
+        if numbers and (spans + row.spans > SPANS_AT_ONCE or (excess is not None and excess <= 0)):
+            break
+        numbers.append(row.number)
+        spans += row.spans
+        if excess is not None:
+            excess -= row.size
+    return numbers
+
+
+def _remove(connection: Connection, numbers: Sequence[int]) -> int:
+    """Remove traces; returns how many were there still, as others remove them too."""
+    require_known(read_meta(connection)["version"])
+    removed = freed = 0
+    for some in in_parts(numbers):
+        query = select(func.count(), func.coalesce(func.sum(_traces.c.size), 0)).where(
+            _traces.c.number.in_(some)
+        )
+        number, size = connection.execute(query).one()
+        removed, freed = removed + number, freed + int(size)
+        for table, column in ((_spans, _spans.c.trace), (_ids, _ids.c.trace), (_traces, _traces.c.number)):
+            connection.execute(delete(table).where(column.in_(some)))
+    meta = schema.meta
+    change: Any = {"value": meta.c.value - freed}
+    connection.execute(update(meta).where(meta.c.name == "trace_bytes").values(change))
+    return removed
