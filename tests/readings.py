@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_genapp.ledger.rollup import SessionRollup
+from otel_genapp.ledger.spans import TracePage
 from otel_genapp.ledger.store import CallPage, RankedPage
 from otel_genapp.read.traces import Trace
 from tests.builders import call
@@ -67,6 +68,14 @@ class FakeTraces:
         if correlation_id not in self.ids:
             return []
         return [Trace("1" * 32, None, (), (call("1", correlation_id=correlation_id),))]
+
+    def by_trace_id(self, trace_id: str) -> Trace | None:
+        del trace_id
+        return None
+
+    def recent(self, limit: int, cursor: str | None, *, only_errors: bool) -> TracePage:
+        del limit, cursor, only_errors
+        return TracePage((), None)
 
 
 @dataclass

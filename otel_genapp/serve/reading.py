@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from otel_genapp.ledger.rollup import SessionRollup
+from otel_genapp.ledger.spans import TracePage
 from otel_genapp.read.traces import Trace
 from otel_genapp.records import LLMCall
 
@@ -71,6 +72,9 @@ class Traces(Protocol):
         """What every answer lacks here."""
 
     def by_correlation_id(self, correlation_id: str, /) -> Sequence[Trace]: ...
+    def by_trace_id(self, trace_id: str, /) -> Trace | None: ...
+    def recent(self, limit: int, cursor: str | None, /, *, only_errors: bool) -> TracePage:
+        """A page of the kept traces, newest first. Raises ValueError for a cursor it never gave."""
 
 
 class Reading(Protocol):

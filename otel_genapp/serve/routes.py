@@ -90,6 +90,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/genapp/", pages.overview, "page"),
     Route("GET", "/genapp/sessions", pages.sessions, "page"),
     Route("GET", "/genapp/session/{id}", pages.session, "page"),
+    Route("GET", "/genapp/traces", pages.traces, "page"),
+    Route("GET", "/genapp/trace/{id}", pages.trace, "page"),
     Route("GET", "/genapp/find", pages.find, "page"),
     Route("GET", "/genapp/login", pages.login_form, "none"),
     Route("POST", "/genapp/logout", pages.logout, "none"),

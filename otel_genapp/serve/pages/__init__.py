@@ -1,6 +1,6 @@
-"""The pages at `/genapp/`, made on the server: overview, sessions, one session, and what an id belongs to."""
+"""The pages at `/genapp/`, made on the server: overview, sessions, one session, traces, and what an id belongs to."""
 
-from otel_genapp.serve.pages.handlers import find, home, overview, session, sessions
+from otel_genapp.serve.pages.handlers import find, home, overview, session, sessions, trace, traces
 from otel_genapp.serve.pages.login import LogIn, login_form, logout, to_login
 from otel_genapp.serve.pages.rendering import ROOT
 from otel_genapp.serve.pages.static import static
@@ -17,4 +17,6 @@ __all__ = [
     "sessions",
     "static",
     "to_login",
+    "trace",
+    "traces",
 ]

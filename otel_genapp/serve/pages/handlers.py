@@ -10,10 +10,12 @@ from typing import Any
 from otel_genapp.context import clean_id
 from otel_genapp.ledger.store import RANKINGS
 from otel_genapp.read.sessions import request_dict, sums_dict
+from otel_genapp.read.traces import Trace, is_id, summary_dict
 from otel_genapp.records import LLMCall
 from otel_genapp.serve.exchange import BadRequestError, Reply, Request
-from otel_genapp.serve.pages.rendering import Links, page, redirect
+from otel_genapp.serve.pages.rendering import ROOT, Links, page, redirect
 from otel_genapp.serve.pages.timeline import timeline_of
+from otel_genapp.serve.pages.waterfall import waterfall_of
 from otel_genapp.serve.reading import Reading
 
 RANGES: Mapping[str, tuple[int, int]] = {
@@ -90,11 +92,44 @@ def session(request: Request, reading: Reading) -> Reply:
     )  # fmt: skip
 
 
+def traces(request: Request, reading: Reading) -> Reply:
+    """The kept traces, newest first, or those with errors only."""
+    only_errors = request.query.get("errors") == "1"
+    cursor = request.query.get("cursor") or None
+    try:
+        found = reading.traces.recent(PAGE, cursor, only_errors=only_errors)
+    except ValueError:
+        raise BadRequestError("cursor must be the next of an earlier page") from None
+    return page(
+        "traces.html", request, traces=[summary_dict(one) for one in found.traces], next=found.next,
+        only_errors=only_errors, is_first=cursor is None, notes=reading.traces.notes, live=cursor is None,
+    )  # fmt: skip
+
+
+def trace(request: Request, reading: Reading) -> Reply:
+    """What happened under a correlation id, or in a trace."""
+    wanted = request.path["id"]
+    found = reading.traces.by_correlation_id(wanted) if is_id(wanted) else ()
+    by_correlation = bool(found)
+    if not found:
+        one = reading.traces.by_trace_id(wanted)
+        found = (one,) if one is not None else ()
+    if not found:
+        return _nothing(request, wanted)
+    return page(
+        "trace.html", request, wanted=wanted, by_correlation=by_correlation, live=False,
+        notes=reading.traces.notes, traces=[_shown(one) for one in found],
+    )  # fmt: skip
+
+
 def find(request: Request, reading: Reading) -> Reply:
-    """What an id belongs to."""
+    """What an id belongs to: a correlation id or trace before a session of the same name."""
     wanted = request.query.get("id", "").strip()
+    source, link = reading.traces, Links("")
+    if is_id(wanted) and (source.by_correlation_id(wanted) or source.by_trace_id(wanted) is not None):
+        return redirect(request, link.trace(wanted).removeprefix(ROOT))
     if reading.sessions.get(clean_id(wanted) or "") is not None:
-        return redirect(request, Links("").session(wanted).removeprefix("/genapp/"))
+        return redirect(request, link.session(wanted).removeprefix(ROOT))
     return _nothing(request, wanted)
 
 
@@ -102,27 +137,47 @@ def _nothing(request: Request, wanted: str) -> Reply:
     return page("nothing.html", request, status=404, wanted=wanted[:256], live=False)
 
 
+def _shown(trace: Trace) -> dict[str, Any]:
+    calls = trace.llm_calls
+    priced = [call.cost_nano_usd for call in calls if call.cost_nano_usd is not None]
+    return {
+        "trace": trace,
+        "fall": waterfall_of(trace),
+        "started": trace.started_at_ns,
+        "tokens": sum((call.usage.input or 0) + (call.usage.output or 0) for call in calls),
+        "cost": sum(priced) / 1e9 if priced else None,
+    }
+
+
+def _lines(series: Sequence[Mapping[str, Any]], **fields: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A line for each name: its colour in the style sheet, and of each step the sum of some fields."""
+    return [
+        {"name": name, "colour": colour, "values": [sum(step[field] or 0 for field in of) for step in series]}
+        for name, (colour, *of) in fields.items()
+    ]
+
+
 def _charts(series: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Charts as the script draws them: seconds since the epoch, and a line for each name."""
     times = [int(datetime.fromisoformat(step["time"]).timestamp()) for step in series]
 
-    def lines(**fields: tuple[str, ...]) -> list[dict[str, Any]]:
-        return [
-            {"name": name, "values": [sum(step[field] or 0 for field in of) for step in series]}
-            for name, of in fields.items()
-        ]
-
     charts = {
-        "Calls": ("calls", lines(successful=("successful_requests",), failed=("failed_requests",))),
-        "Tokens": (
-            "tokens",
-            lines(
-                input=("total_prompt_tokens", "failed_prompt_tokens"),
-                output=("total_completion_tokens", "failed_completion_tokens"),
+        "Calls": (
+            "calls",
+            _lines(
+                series, successful=("--accent", "successful_requests"), failed=("--bad", "failed_requests")
             ),
         ),
-        "Cost": ("$", lines(cost=("priced_cost_usd",))),
-        "Latency p95": ("ms", lines(p95=("p95_duration_ms",))),
+        "Tokens": (
+            "tokens",
+            _lines(
+                series,
+                input=("--accent", "total_prompt_tokens", "failed_prompt_tokens"),
+                output=("--hint", "total_completion_tokens", "failed_completion_tokens"),
+            ),
+        ),
+        "Cost": ("$", _lines(series, cost=("--good", "priced_cost_usd"))),
+        "Latency p95": ("ms", _lines(series, p95=("--warn", "p95_duration_ms"))),
     }
     return [
         {"title": title, "unit": unit, "json": json.dumps({"unit": unit, "times": times, "lines": drawn})}

@@ -57,6 +57,10 @@ class Links:
         """The page of a session."""
         return self.to(f"session/{quote(session_id, safe='', errors='replace')}", **query)
 
+    def trace(self, identifier: str) -> str:
+        """What happened under a correlation id, or in a trace."""
+        return self.to(f"trace/{quote(identifier, safe='', errors='replace')}")
+
     def find(self, identifier: str) -> str:
         """What an id belongs to."""
         return self.to("find", id=identifier)
@@ -87,7 +91,15 @@ def money(value: float | None) -> str:
     """US dollars with as many digits as it takes to see something."""
     if value is None:
         return _UNKNOWN
-    return f"${value:,.2f}" if value >= 10 or value == 0 else f"${value:.6f}".rstrip("0")
+    if value == 0 or value >= 10:
+        return f"${value:,.2f}"
+    return (
+        f"${value:.4f}"
+        if value >= 0.01
+        else f"${value:.3g}"
+        if value >= 1e-4
+        else f"${value:.9f}".rstrip("0")
+    )
 
 
 def duration(milliseconds: float | None) -> str:

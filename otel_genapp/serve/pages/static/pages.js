@@ -1,7 +1,6 @@
 "use strict";
 // Draws the charts, and keeps a live page up to date as long as somebody looks at it.
 (() => {
-  const colours = ["--accent", "--bad", "--hint", "--good"];
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
   const shown = (unit, value) => (value == null ? "–" : unit === "$" ? "$" + short.format(value) : unit === "ms" ? short.format(value) + " ms" : short.format(value));
@@ -22,8 +21,8 @@
         scales: { y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
         series: [
           { value: (_chart, seconds) => (seconds == null ? "–" : new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ")) },
-          ...said.lines.map((line, place) => {
-            const colour = css(colours[place % colours.length]);
+          ...said.lines.map((line) => {
+            const colour = css(line.colour);
             return { label: line.name, stroke: colour, width: 2, fill: colour + "22", points: { show: false }, value: (_chart, value) => shown(said.unit, value) };
           }),
         ],
