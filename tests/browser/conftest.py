@@ -44,13 +44,15 @@ def order(order_id: str) -> str:
     from opentelemetry import trace
 
     tracer = trace.get_tracer("shop")
+    with tracer.start_as_current_span("load order"):
+        time.sleep(0.005)
     with bind(session_id="chat-7"), tracer.start_as_current_span("answer", attributes={"order.id": order_id}):
         with llm_call("gpt-5", "openai") as call:
             time.sleep(0.02)
             call.usage(input=1200, output=80, cache_read=600)
             call.tools("look_up")
         with tracer.start_as_current_span("charge card"):
-            if order_id:
+            if order_id not in {"0", 0}:
                 raise RuntimeError("card declined")
     return "paid"
 

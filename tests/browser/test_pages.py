@@ -65,11 +65,9 @@ def test_from_an_error_report_to_what_happened(service: Service, open_window: Op
     page.wait_for_selector(".spans")
     assert page.locator("h1").inner_text().endswith(correlation_id)
     names = page.locator(".spans .name").all_inner_texts()
-    assert [name.split("\n")[0].strip() for name in names][1:] == [
-        "answer error",
-        "chat gpt-5 LLM",
-        "charge card error",
-    ]
+    assert [name.split(" RuntimeError")[0].strip() for name in names][1:] == [
+        "load order", "answer error", "chat gpt-5 LLM", "charge card error",
+    ]  # fmt: skip
     page.click("text=chat gpt-5")
     assert page.locator(".facts dd").nth(2).inner_text() == "1,200 in, 80 out, 600 cached"
     assert "card declined" in page.locator("main").inner_text()

@@ -12,6 +12,7 @@ WIDTH = 1000.0
 DEEPEST = 12
 """Deeper spans are indented as this."""
 ROWS = 1000
+MESSAGE = 120
 _LEAST = 4.0
 
 
@@ -40,6 +41,12 @@ class Row:
     def duration_ms(self) -> float:
         """How long it took."""
         return self.span.duration_ms if self.span is not None else self.call.duration_ms if self.call else 0.0
+
+    @property
+    def message(self) -> str:
+        """What its error says, in short."""
+        said = self.span.status_message or self.span.error_type if self.span is not None else ""
+        return (said or (self.call.error_type if self.call is not None else "") or "")[:MESSAGE]
 
     @property
     def failed(self) -> bool:

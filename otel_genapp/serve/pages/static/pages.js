@@ -3,7 +3,7 @@
 (() => {
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-  const shown = (unit, value) => (value == null ? "–" : unit === "$" ? "$" + short.format(value) : unit === "ms" ? short.format(value) + " ms" : short.format(value));
+  const shown = (unit, value) => (value == null ? "–" : unit === "$" ? "$" + short.format(value) : unit === "ms" ? (value < 1000 ? short.format(value) + " ms" : short.format(value / 1000) + " s") : short.format(value));
   let drawn = [];
 
   function draw() {
