@@ -6,13 +6,14 @@ VENV ?= .venv
 ARGS ?=
 export VENV
 
-.PHONY: help demo test check bench soak constraints clean
+.PHONY: help demo test check bench soak pictures constraints clean
 
 help:
 	@echo "make demo         a chat app with a fake LLM behind it, live in the terminal"
 	@echo "make test         the tests            make check   ruff and mypy"
 	@echo "make bench        cost per request, LLM call and scrape, next to the peers"
 	@echo "make soak         the tests that take minutes to hours"
+	@echo "make pictures     take the pictures of the README anew"
 	@echo "make constraints  resolve all dependencies anew and write constraints.txt"
 
 demo:
@@ -36,6 +37,10 @@ bench:
 soak:
 	@.ci/venv dev
 	@$(VENV)/bin/python -m pytest -m soak $(ARGS)
+
+pictures:
+	@.ci/venv dev
+	@$(VENV)/bin/python -m tests.browser.pictures
 
 # On the oldest Python: what resolves there fits the newer ones too.
 constraints:

@@ -40,6 +40,7 @@ ENVIRONMENT: dict[str, str] = {
     "prometheus_auth": "GENAPP_PROMETHEUS_AUTH",
     "session_limit": "GENAPP_SESSION_LIMIT",
     "retention_days": "GENAPP_RETENTION_DAYS",
+    "retention_megabytes": "GENAPP_RETENTION_MEGABYTES",
     "prices": "GENAPP_PRICES",
     "trace_days": "GENAPP_TRACE_DAYS",
     "trace_megabytes": "GENAPP_TRACE_MEGABYTES",
@@ -123,6 +124,8 @@ class Settings:
     session_limit: int = 10_000
     retention_days: int = 30
     """How long a session's detail is kept after its last call; totals stay for ever."""
+    retention_megabytes: int = -1
+    """How much detail is kept, in units of 1e6 bytes; 0 for any amount, -1 for what suits the store."""
     prices: str = ""
     """Path of the price file; it is read and checked where telemetry starts."""
     trace_days: int = 7
@@ -168,6 +171,10 @@ class Settings:
             raise ConfigError(f"store must be {MEMORY_STORE} and nothing more, got {self.store!r}")
         if not 1 <= self.retention_days <= 36_500:
             raise ConfigError(f"retention_days must be 1 to 36500, got {self.retention_days}")
+        if not -1 <= self.retention_megabytes <= 10**9:
+            raise ConfigError(
+                f"retention_megabytes must be 1 to 1000000000, or 0 for no limit, got {self.retention_megabytes}"
+            )
 
     def _check_traces(self) -> None:
         if not 1 <= self.trace_days <= 36_500:
@@ -273,7 +280,7 @@ def _typed(setting: str, value: Any, *, source: str) -> Any:
         if not all(isinstance(part, str) for part in parts):
             raise ConfigError(f"{source} must be text or a sequence of texts")
         return tuple(part.strip() for part in parts if part.strip())
-    if setting in {"session_limit", "retention_days", "trace_days", "trace_megabytes"}:
+    if setting in {"session_limit", "retention_days", "retention_megabytes", "trace_days", "trace_megabytes"}:
         try:
             return int(value)
         except (OverflowError, TypeError, ValueError):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from otel_genapp.ledger.rollup import SessionRollup
+from otel_genapp.ledger.spans import TracePage
+from otel_genapp.ledger.store import CallPage, RankedPage
 from otel_genapp.read.traces import Trace
 from tests.builders import call
 
@@ -38,6 +42,15 @@ class FakeSessions:
         self.ids = [known for known in self.ids if known != session_id]
         return found
 
+    def ranked(self, by: str, *, search: str, limit: int, cursor: str | None) -> RankedPage:
+        del by, cursor
+        found = [SessionRollup(known) for known in self.ids if search in known]
+        return RankedPage(tuple(found[:limit]), None)
+
+    def history(self, session_id: str, *, limit: int, cursor: str | None) -> CallPage:
+        del session_id, limit, cursor
+        return CallPage((), None)
+
     def list(self, limit: int = 100, cursor: str | None = None) -> FakePage:
         start = int(cursor or 0)
         end = start + limit
@@ -56,6 +69,14 @@ class FakeTraces:
             return []
         return [Trace("1" * 32, None, (), (call("1", correlation_id=correlation_id),))]
 
+    def by_trace_id(self, trace_id: str) -> Trace | None:
+        del trace_id
+        return None
+
+    def recent(self, limit: int, cursor: str | None, *, only_errors: bool) -> TracePage:
+        del limit, cursor, only_errors
+        return TracePage((), None)
+
 
 @dataclass
 class FakeReading:
@@ -69,6 +90,9 @@ class FakeReading:
         if step_s is not None and (from_s or 0.0) < 60.0:
             raise ValueError("too many steps, says the store at secret-host")
         return {"of": self.name, "from_s": from_s, "to_s": to_s, "step_s": step_s}
+
+    def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
+        return {"seconds": seconds, "step_s": step_s}
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         if "openmetrics" in accept:
@@ -89,6 +113,9 @@ class BrokenReading:
 
     def totals(self, **_asked: float | None) -> dict[str, object]:
         return {"unfit for JSON": float("nan")}
+
+    def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
+        raise RuntimeError(f"password=hunter2 at db.internal {seconds} {step_s}")
 
     def exposition(self, _accept: str) -> tuple[bytes, str]:
         raise ValueError("password=hunter2 at db.internal")

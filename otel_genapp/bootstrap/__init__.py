@@ -27,6 +27,7 @@ class Given(TypedDict, total=False):
     prometheus_auth: bool
     session_limit: int
     retention_days: int
+    retention_megabytes: int
     prices: str
     trace_days: int
     trace_megabytes: int

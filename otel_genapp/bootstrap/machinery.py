@@ -21,6 +21,7 @@ from otel_genapp.bootstrap import instrumentation, providers
 from otel_genapp.bootstrap.accounts import Accounts
 from otel_genapp.bootstrap.activity import ActiveSessions
 from otel_genapp.bootstrap.exports import Exports
+from otel_genapp.bootstrap.upkeep import Upkeep
 from otel_genapp.capture.client_exchange import finish_open_exchanges
 from otel_genapp.capture.finalizers import measure_put_off, watch_collections
 from otel_genapp.capture.llm_wire.reaper import finish_open_calls
@@ -35,6 +36,7 @@ from otel_genapp.metrics.instance import find_instance
 from otel_genapp.metrics.instruments import Gauge, Instruments
 from otel_genapp.metrics.llm import fold
 from otel_genapp.metrics.prometheus import OPENMETRICS, TEXT, GenappPrometheusReader, negotiate
+from otel_genapp.metrics.snapshot import Table
 from otel_genapp.metrics.system import SystemMetrics
 from otel_genapp.metrics.tally import Tally
 from otel_genapp.metrics.views import genapp_views
@@ -52,7 +54,6 @@ from otel_genapp.state_directory import StateDirectory
 from otel_genapp.version import __version__
 
 DRAIN_TIMEOUT_S = 5.0
-MAINTAIN_EVERY_S = 30.0
 TRACES_TIMEOUT_S = 2.0
 
 _guarded = quiet.quiet("lifecycle")
@@ -78,10 +79,10 @@ class Machinery:
         self._writing = (
             None if self._opened.in_memory else Errand(self._write, self.store.close, name="store")
         )
-        self._write_at_s = self._maintain_at_s = self._tidy_at_s = 0.0
         self.active_sessions = ActiveSessions(self.store)
         self.events = EventBus(accounts.event)
-        self.folds = Folds(self._fold, after=self._after_folding)
+        self.upkeep = Upkeep(self.ledger, self._opened, retention_days=settings.retention_days)
+        self.folds = Folds(self._fold, after=self.upkeep)
         self.tree = Tree()
         self.recording = Recording()
         self.own_paths: set[str] = set()
@@ -203,6 +204,11 @@ class Machinery:
         self._fold_all()
         openmetrics = negotiate(accept)
         return self.workers.exposition(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def counted(self) -> Table:
+        """What all workers of this server have counted since it started, by family."""
+        self._fold_all()
+        return self.workers.counted()
 
     def flush(self, timeout_s: float) -> bool:
         """Deliver what is pending; True only if all of it arrived in time."""
@@ -336,24 +342,6 @@ class Machinery:
     def _priced(self, record: Record) -> Record:
         with self._pricing:
             return self.prices.priced(record)
-
-    def _after_folding(self) -> float | None:
-        """What the pipeline's thread does beside folding; returns when it wants to do it again."""
-        store, now_s = self.store, time.monotonic()
-        if now_s >= self._write_at_s:
-            self._write_at_s = now_s + store.write_every_s
-            self.ledger.write()
-        if self._opened.in_memory:
-            return None
-        if now_s >= self._maintain_at_s:
-            self._maintain_at_s = now_s + MAINTAIN_EVERY_S
-            self.ledger.maintain()
-        if now_s >= self._tidy_at_s:
-            self._tidy_at_s = now_s + store.tidy_every_s
-            store.tidy(before_ns=time.time_ns() - self.settings.retention_days * 86_400 * 10**9)
-        if self.ledger.gathered:
-            return max(self._write_at_s - time.monotonic(), 0)
-        return MAINTAIN_EVERY_S
 
     def _write_ledger(self, timeout_s: float) -> bool:
         """Whether everything is in the store after `timeout_s`; one that does not answer is not waited for longer."""

@@ -5,11 +5,13 @@ To the application nothing fails: it gets what stands for "unknown", and the err
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from otel_genapp.ledger.spans import TracePage
 from otel_genapp.ledger.store import SessionPage
 from otel_genapp.quiet import quiet
+from otel_genapp.read.requests import own_health, served
 from otel_genapp.read.sessions import DEFAULT_PAGE, Sessions, SessionSummary, totals_dict
 from otel_genapp.read.traces import Trace, Traces
 
@@ -40,6 +42,22 @@ class Reading:
             step_s=step_s,
             in_flight=machinery.processor.in_flight,
         )
+
+    def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
+        """LLM calls of the last `seconds` in steps, requests since the server started, and how telemetry is."""
+        machinery = self._machinery
+        end_s = (int(time.time()) // step_s + 1) * step_s
+        counted = machinery.counted()
+        return {
+            "llm": self.totals(from_s=end_s - seconds, to_s=end_s, step_s=step_s),
+            "http": served(counted),
+            "own_health": own_health(counted),
+            "active_sessions": machinery.active_sessions(),
+            "in_flight": machinery.processor.in_flight,
+            "app": machinery.settings.app,
+            "env": machinery.settings.env,
+            "status": machinery.describe(),
+        }
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """See `Telemetry.exposition`."""

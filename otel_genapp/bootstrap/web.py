@@ -10,7 +10,7 @@ from typing import Any
 from otel_genapp.config import Settings
 from otel_genapp.errors import ConfigError
 from otel_genapp.serve.auth import Gate
-from otel_genapp.serve.handlers import Reading
+from otel_genapp.serve.reading import Reading
 
 
 def framework_of(app: Any) -> str:

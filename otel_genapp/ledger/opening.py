@@ -15,6 +15,8 @@ from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.quiet import logger
 from otel_genapp.state_directory import StateDirectory
 
+FILE_MEGABYTES = 1000
+"""How much detail a SQLite file keeps unless the settings say otherwise: it shares the disk with the application."""
 DATABASE = "ledger.db"
 """The SQLite database in the state directory."""
 
@@ -29,6 +31,8 @@ class Opened:
     store: Store
     shown: str
     note: str = ""
+    keep_bytes: int | None = None
+    """How much detail it is to keep; None for any amount."""
     spans: SpanStore | None = None
     calls: FindsCalls | None = None
 
@@ -61,19 +65,25 @@ def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[
     if url.startswith(CLICKHOUSE_STORE):
         from otel_genapp.ledger.clickhouse import ClickHouseStore
 
-        return Opened(ClickHouseStore.open(url), without_userinfo(url))
+        return Opened(ClickHouseStore.open(url), without_userinfo(url), keep_bytes=_keep_bytes(settings, 0))
     from otel_genapp.ledger.sql import SQLStore
 
     url = url or f"sqlite:///{quote(str(_database(state)))}"
+    keep_bytes = _keep_bytes(settings, FILE_MEGABYTES if url.startswith("sqlite") else 0)
     store = SQLStore.open(url)
     spans = store.spans if settings.trace_megabytes else None
-    return Opened(store, without_userinfo(url), spans=spans, calls=store)
+    return Opened(store, without_userinfo(url), keep_bytes=keep_bytes, spans=spans, calls=store)
 
 
 def _memory(settings: Settings, on_evict: Callable[[], None]) -> Opened:
     store = MemoryStore(session_limit=settings.session_limit, on_evict=on_evict)
     spans = MemorySpans() if settings.trace_megabytes else None
     return Opened(store, MEMORY_STORE, spans=spans, calls=store)
+
+
+def _keep_bytes(settings: Settings, otherwise: int) -> int | None:
+    given = settings.retention_megabytes
+    return (otherwise if given < 0 else given) * 10**6 or None
 
 
 def _database(state: StateDirectory) -> Path:

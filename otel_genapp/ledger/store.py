@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
@@ -21,6 +21,25 @@ class SessionPage:
     ids: tuple[str, ...]
     total: int
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPage:
+    """Sessions with their sums, without calls; `next` continues the list, None at its end."""
+
+    sessions: tuple[SessionRollup, ...]
+    next: str | None
+
+
+RANKINGS: Mapping[str, Callable[[Rollup], int]] = MappingProxyType({
+    "recent": lambda sums: sums.last_at_ns or 0,
+    "cost": lambda sums: sums.cost_nano_usd,
+    "tokens": lambda sums: (
+        sums.tokens.input + sums.tokens.output + sums.failed_tokens.input + sums.failed_tokens.output
+    ),
+    "failed": lambda sums: sums.failed,
+})  # fmt: skip
+"""What a list of sessions can be ordered by, the highest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +111,13 @@ class Store(Protocol):
             ValueError: the cursor is not one this store gave.
         """
 
+    def ranked(self, *, by: str, limit: int, cursor: str | None, search: str = "") -> RankedPage:
+        """A page of sessions by one of `RANKINGS`; only those whose id contains `search`, in any case.
+
+        Raises:
+            ValueError: the cursor is not one this store gave.
+        """
+
     def clear(self, session_id: str) -> bool:
         """Remove a session's detail; False when it is unknown."""
 
@@ -138,3 +164,17 @@ def number_in(cursor: str | None) -> int | None:
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise ValueError(f"cursor must be one that an earlier page gave, got {cursor!r}")
     return int(cursor)
+
+
+def rank_in(cursor: str | None) -> tuple[int, int] | None:
+    """The value and the number of the session a cursor of a ranked list stands for; None for no cursor.
+
+    Raises:
+        ValueError: it is not one that a page gave.
+    """
+    if cursor is None:
+        return None
+    value, _, number = cursor.partition(".")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 39 for part in (value, number)):
+        raise ValueError(f"cursor must be one that an earlier page gave, got {cursor[:80]!r}")
+    return int(value), int(number)

@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from otel_genapp import semconv
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
-from otel_genapp.ledger.store import NOWHERE, CallPage, SessionPage, Totals, number_in
+from otel_genapp.ledger.store import (
+    NOWHERE,
+    RANKINGS,
+    CallPage,
+    RankedPage,
+    SessionPage,
+    Totals,
+    number_in,
+    rank_in,
+)
 from otel_genapp.records import LLMCall, Record
 
 CALLS_REMEMBERED = 50_000
@@ -93,6 +102,22 @@ class MemoryStore:
             total=len(order),
             next=str(page[-1][1]) if more and page else None,
         )
+
+    def ranked(self, *, by: str, limit: int, cursor: str | None, search: str = "") -> RankedPage:
+        value_of, after, wanted = RANKINGS[by], rank_in(cursor), search.lower()
+        with self._lock:
+            ranks = {
+                session_id: (value_of(session.sums), self._touched[session_id])
+                for session_id, session in self._sessions.items()
+                if wanted in session_id.lower()
+            }
+            order = sorted(ranks, key=ranks.__getitem__, reverse=True)
+            left = [one for one in order if after is None or ranks[one] < after]
+            page = tuple(copy.deepcopy(self._sessions[one]) for one in left[:limit])
+        for session in page:
+            session.newest.clear()
+        more = len(left) > limit > 0
+        return RankedPage(page, "{}.{}".format(*ranks[left[limit - 1]]) if more else None)
 
     def clear(self, session_id: str) -> bool:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_genapp.bootstrap import running
-from otel_genapp.serve.handlers import Reply
+from otel_genapp.serve.exchange import Reply
 
 _PLAIN = "text/plain; charset=utf-8"
 

@@ -17,19 +17,16 @@ from contextlib import AbstractContextManager, suppress
 from otel_genapp.context import start_in_no_context
 from otel_genapp.metrics.instance import Instance, is_over
 from otel_genapp.metrics.instruments import asks_store
+from otel_genapp.metrics.others import Others, Position
 from otel_genapp.metrics.prometheus import GenappPrometheusReader
-from otel_genapp.metrics.pull import PullServer, forget_socket, pull
-from otel_genapp.metrics.snapshot import NOBODY, Snapshot, Table
+from otel_genapp.metrics.pull import PullServer, pull
+from otel_genapp.metrics.snapshot import Snapshot, Table
 from otel_genapp.metrics.taken import Taken
 from otel_genapp.metrics.tally import Tally
-from otel_genapp.metrics.totals import AddingUp, Totals, add_gauges, add_system
 from otel_genapp.metrics.worker_files import (
-    DEAD,
     LOCK,
     SOCKET,
     START,
-    UnreadableError,
-    View,
     WorkerFiles,
     fcntl,
 )
@@ -37,7 +34,6 @@ from otel_genapp.quiet import quiet
 from otel_genapp.state_directory import StateDirectory
 
 PULL_TIMEOUT_S = 0.25
-MERGE_TIMEOUT_S = 0.25
 FLUSH_EVERY_S = 0.2
 REFRESH_S = 60.0
 """The system figures of a worker that measures nothing may be so old."""
@@ -45,7 +41,6 @@ _SHARE = 0.05
 """Of its time the flusher works at most so much."""
 _NOTHING_SINCE = -1
 
-Position = tuple[str, int]
 _guarded = quiet("metrics")
 
 
@@ -84,15 +79,13 @@ class WorkerMetrics:
         self._files = WorkerFiles(self._state, self._instance, on_problem=self._on_problem)
         self._persisting = threading.Lock()
         self._joining = threading.Lock()
-        self._reading = threading.Lock()
         self._ending = threading.Event()
         self._life: int | None = None
         self._server: PullServer | None = None
         self._written = _NOTHING_SINCE
         self._written_at_s = 0.0
         self._position: Position | None = None
-        self._adding = AddingUp()
-        self._last = NOBODY
+        self._others = Others(self._state, self._files, worker=self._worker, replay=self._replay)
         self._directory_ns = _NOTHING_SINCE
         self._is_flushing = False
         self._noting: threading.Thread | None = None
@@ -106,7 +99,7 @@ class WorkerMetrics:
     @property
     def problem(self) -> str:
         """Why a scrape may not show what other workers counted; "" if it does."""
-        return "; ".join(filter(None, (self._unwritten, self._unread)))
+        return "; ".join(filter(None, (self._unwritten, self._unread, self._others.problem)))
 
     def begin(self, instance: Instance, worker: str) -> None:
         """Be one of the instance's workers, if it has any; `worker` is the id of this process's journal."""
@@ -138,19 +131,22 @@ class WorkerMetrics:
 
     def exposition(self, *, openmetrics: bool) -> bytes:
         """The text of a scrape."""
-        with _guarded:
-            if self.active or self._has_company():
-                self._join()
-                self._serve()
-        if not self.active:
+        if not self._is_joined():
             return self._reader.exposition(openmetrics=openmetrics)
         taken, mine = self._persist(self._take_with_store)
-        others, hidden = self._last, set[str]()
         with _guarded:
             self._ask()
-            with self._reading:
-                others, hidden = self._others(mine)
+        others, hidden = self._others.gathered(mine)
         return self._reader.exposition(openmetrics=openmetrics, taken=taken.without(hidden), others=others)
+
+    def counted(self) -> Table:
+        """What all workers have counted."""
+        if not self._is_joined():
+            return self._reader.take().snapshot(None).counted
+        _, mine = self._persist(self._take)
+        with _guarded:
+            self._ask()
+        return self._others.total(mine)
 
     def needs(self, segment: str) -> bool:
         """Whether a segment of a journal may still have to be replayed."""
@@ -188,6 +184,13 @@ class WorkerMetrics:
             if self._instance:
                 self._join()
                 self._serve()
+
+    def _is_joined(self) -> bool:
+        with _guarded:
+            if self.active or self._has_company():
+                self._join()
+                self._serve()
+        return self.active
 
     def _join(self) -> None:
         """Be there: from now on a death is noticed, and what was in the journal by then is counted."""
@@ -290,7 +293,7 @@ class WorkerMetrics:
             if is_first:  # not before a server that starts has answered its first requests
                 is_first = False
                 with _guarded:
-                    self._bury_if_any()
+                    self._others.bury_if_any()
 
     def _ask(self) -> None:
         """Have the others write down what is new."""
@@ -301,83 +304,6 @@ class WorkerMetrics:
         if others and self._state.path is not None:
             sockets = [self._files.name(worker, SOCKET) for worker in others]
             pull(self._state.path, sockets, timeout_s=PULL_TIMEOUT_S)
-
-    def _look(self) -> View:
-        try:
-            view = self._files.look(self._worker)
-        except UnreadableError as error:
-            self._unread = str(error)
-            raise
-        self._unread = ""
-        return view
-
-    def _others(self, mine: Snapshot) -> tuple[Snapshot, set[str]]:
-        """What everybody else has counted, and the families in which that includes this worker's own."""
-        view = self._look()
-        if view.gone:
-            self._bury()
-            view = self._look()
-        totals, overfull = self._added_up(view, mine)
-        if totals.has_new:
-            with self._files.alone(MERGE_TIMEOUT_S) as alone:
-                if alone:
-                    view = self._look()
-                    totals, overfull = self._added_up(view, mine)
-                    dead = view.dead
-                    self._files.write(
-                        DEAD,
-                        Snapshot(
-                            counted=totals.registered(dead.counted), system=dead.system, folded=dead.folded
-                        ),
-                    )
-        totals.add({name: mine.counted[name] for name in overfull})
-        gauges: Table = {}
-        system: Table = {}
-        add_system(system, view.dead, living=False)
-        for snapshot in view.gone.values():
-            add_system(system, snapshot, living=False)
-        for snapshot in view.living.values():
-            add_gauges(gauges, snapshot.gauges)
-            add_system(system, snapshot, living=True)
-        self._last = Snapshot(counted=totals.table, gauges=gauges, system=system)
-        return self._last, overfull
-
-    def _added_up(self, view: View, mine: Snapshot) -> tuple[Totals, set[str]]:
-        others = [snapshot.counted for snapshot in (*view.gone.values(), *view.living.values())]
-        return self._adding.up(view.dead.counted, others, own=mine.counted)
-
-    def _bury_if_any(self) -> None:
-        with self._reading:
-            if self._look().gone:
-                self._bury()
-
-    def _bury(self) -> None:
-        """Fold the dead into their file: first the sums with their names, then their files go.
-
-        A crash in between counts nobody twice: who is named is not counted beside.
-        """
-        with self._files.alone(0) as alone:
-            if not alone:  # it is being done
-                return
-            view = self._look()
-            totals = self._adding.begin(view.dead.counted)
-            system: Table = {}
-            add_system(system, view.dead, living=False)
-            buried = list(view.leftover)
-            for worker, last in view.gone.items():
-                with _guarded:
-                    replayed: Table = {}
-                    self._replay(last.position or (f"journal-{worker}-", 0), Tally(replayed))
-                    totals.add(last.counted)
-                    totals.add(replayed)
-                    add_system(system, last, living=False)
-                    buried.append(worker)
-            dead = Snapshot(counted=totals.compacted(), system=system, folded=tuple(buried))
-            if buried and self._files.write(DEAD, dead, durable=True):
-                for worker in buried:
-                    if self._state.path is not None:
-                        forget_socket(self._state.path, self._files.name(worker, SOCKET))
-                    self._files.remove(worker)
 
     def _rejoin(self) -> None:
         """Somebody has removed our files: be there again."""

@@ -25,8 +25,8 @@ from otel_genapp.quiet import quiet
 
 _guarded = quiet("pipeline")
 _PATHS = ("url.path", "http.target")
-_OWN = ("/events/metrics/", "/events/traces/")
-"""How the paths of our endpoints begin that end in an id."""
+_OWN = ("/events/metrics/", "/events/traces/", "/genapp/")
+"""How the paths of our endpoints begin that end in something."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from otel_genapp.context import clean_id
 from otel_genapp.ledger.rollup import Rollup, SessionRollup, quantile_ms
-from otel_genapp.ledger.store import SessionPage, Store
+from otel_genapp.ledger.store import RANKINGS, CallPage, RankedPage, SessionPage, Store
 from otel_genapp.records import LLMCall
 
 DEFAULT_PAGE = 100
@@ -37,7 +37,7 @@ class SessionSummary:
         rollup = self.rollup
         return {
             "session_id": rollup.session_id,
-            **_sums(rollup.sums),
+            **sums_dict(rollup.sums),
             "models": sorted(rollup.models),
             "users": sorted(rollup.users),
             "requests": [request_dict(call) for call in reversed(rollup.newest)],
@@ -69,6 +69,30 @@ class Sessions:
         self._catch_up()
         return self._store.sessions(limit=limit, cursor=cursor)
 
+    def ranked(
+        self, by: str = "recent", *, search: str = "", limit: int = DEFAULT_PAGE, cursor: str | None = None
+    ) -> RankedPage:
+        """A page of sessions with their sums, by `recent`, `cost`, `tokens` or `failed`, the highest first.
+
+        Raises:
+            ValueError: there is no such order, or `cursor` is not one that a page gave.
+        """
+        if by not in RANKINGS:
+            raise ValueError(f"order must be one of {', '.join(RANKINGS)}, got {by!r}")
+        self._catch_up()
+        return self._store.ranked(by=by, limit=limit, cursor=cursor, search=search)
+
+    def history(
+        self, session_id: object, *, limit: int = DEFAULT_PAGE, cursor: str | None = None
+    ) -> CallPage:
+        """A page of a session's calls, newest first.
+
+        Raises:
+            ValueError: `cursor` is not one that a page gave.
+        """
+        self._catch_up()
+        return self._store.history(clean_id(session_id) or "", limit=limit, cursor=cursor)
+
     def clear(self, session_id: object) -> bool:
         """Remove a session's detail; totals and counters keep it. False when it is unknown."""
         self._catch_up()
@@ -98,13 +122,13 @@ def totals_dict(
     found = store.totals(from_ns=from_ns, to_ns=to_ns)
     overall = found.overall
     answer: dict[str, Any] = {
-        **_sums(overall),
+        **sums_dict(overall),
         "events": {
             "started": overall.calls + (in_flight if from_ns is None and to_ns is None else 0),
             "completed": overall.successful,
             "failed": overall.failed,
         },
-        "no_session": _sums(found.without_session),
+        "no_session": sums_dict(found.without_session),
         "by_model": _by_model(found.by_model),
     }
     if step_s is not None:
@@ -119,7 +143,7 @@ def _by_model(found: Mapping[tuple[str, str], Rollup]) -> dict[str, Any]:
     for (provider, model), rollup in sorted(found.items()):
         sums.setdefault(model, Rollup()).merge(rollup)
         providers.setdefault(model, []).append(provider)
-    return {model: {"providers": providers[model], **_sums(sums[model])} for model in sorted(sums)}
+    return {model: {"providers": providers[model], **sums_dict(sums[model])} for model in sorted(sums)}
 
 
 def _series(
@@ -142,11 +166,14 @@ def _series(
         # The first and the last step end where the range does, so that the steps add up to the totals.
         first = moment if from_ns is None else max(moment, from_ns)
         last = moment + step_ns if to_ns is None else min(moment + step_ns, to_ns)
-        answer.append({"time": time_text(moment), **_sums(store.totals(from_ns=first, to_ns=last).overall)})
+        answer.append(
+            {"time": time_text(moment), **sums_dict(store.totals(from_ns=first, to_ns=last).overall)}
+        )
     return answer
 
 
-def _sums(sums: Rollup) -> dict[str, Any]:
+def sums_dict(sums: Rollup) -> dict[str, Any]:
+    """Sums as JSON-ready values."""
     successful = sums.successful
     total_tokens = sums.tokens.input + sums.tokens.output
     all_input = sums.tokens.input + sums.failed_tokens.input

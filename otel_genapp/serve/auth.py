@@ -1,11 +1,17 @@
-"""Who may use the guarded endpoints: whoever sends one of the tokens in `x-internal-auth`."""
+"""Who may use the guarded endpoints: whoever sends one of the tokens in `x-internal-auth`.
+
+Pages are for whoever has given one of them and got a cookie for it. The cookie says until when, signed
+with the token, so any worker and any process with the same tokens knows it, and none keeps anything.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import logging
+import re
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,10 +19,14 @@ from otel_genapp.config import ENVIRONMENT, Settings
 from otel_genapp.semconv import HEADER_AUTH
 from otel_genapp.state_directory import StateDirectory
 
+COOKIE = "genapp_pages"
+COOKIE_S = 12 * 3600
+_COOKIE = re.compile(rf"(?:^|;)\s*{COOKIE}=([0-9]{{1,12}})\.([0-9a-f]{{64}})\s*(?=;|$)")
 TOKEN_FILE = "internal-auth"  # noqa: S105 - the name of a file, not a token
 
 # As long as a configured token may be. What is longer is not hashed: a header may have megabytes.
 _MAX_TOKEN_BYTES = 1024
+_MAX_COOKIES = 16_384
 
 logger = logging.getLogger("otel_genapp")
 
@@ -64,6 +74,27 @@ class Gate:
         for known in self._digests:  # all of them: the time must not tell which one was close
             admitted |= hmac.compare_digest(known, digest)
         return admitted
+
+    def log_in(self, token: str) -> str | None:
+        """The value of the cookie for somebody who gave this token, or None."""
+        value = token.strip().encode("utf-8", "surrogatepass")
+        if not self.admits((value,)):
+            return None
+        until = str(int(time.time()) + COOKIE_S)
+        return f"{until}.{_signature(hashlib.sha256(value).digest(), until)}"
+
+    def knows(self, cookies: str) -> bool:
+        """Whether the cookies of a request have a login that is still good; never raises."""
+        known = False
+        for until, signature in _COOKIE.findall(cookies[:_MAX_COOKIES]):
+            for digest in self._digests:
+                is_signed = hmac.compare_digest(_signature(digest, until), signature)
+                known |= is_signed and time.time() < int(until)
+        return known
+
+
+def _signature(key: bytes, until: str) -> str:
+    return hmac.new(key, f"{COOKIE} {until}".encode("ascii"), hashlib.sha256).hexdigest()
 
 
 def _digests_of(tokens: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -12,8 +12,9 @@ from otel_genapp.config import Settings
 from otel_genapp.errors import MissingDependencyError
 from otel_genapp.quiet import quiet
 from otel_genapp.semconv import HEADER_AUTH
-from otel_genapp.serve import handlers
+from otel_genapp.serve import exchange, routes
 from otel_genapp.serve.auth import Gate
+from otel_genapp.serve.reading import Reading
 
 try:
     from anyio import CapacityLimiter
@@ -35,22 +36,20 @@ _AUTH = HEADER_AUTH.encode("ascii")
 class _Endpoint(Route):
     """One path of ours, with all its methods; a plain route, out of reach of `dependencies=`."""
 
-    def __init__(
-        self, path: str, routes: tuple[handlers.Route, ...], *, reading: handlers.Reading, gate: Gate
-    ) -> None:
+    def __init__(self, path: str, served: tuple[routes.Route, ...], *, reading: Reading, gate: Gate) -> None:
         super().__init__(
-            handlers.PARAMETER.sub(r"{\1:path}", path),
-            _respond(routes, reading=reading, gate=gate),
-            methods=[route.method for route in routes],
+            routes.PARAMETER.sub(r"{\1:path}", path),
+            _respond(served, reading=reading, gate=gate),
+            methods=[route.method for route in served],
             name=f"otel_genapp {path}",
             include_in_schema=False,
         )
         # `.*$` would stop before a newline at the end of an id, and find another session.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
-        self.serves = (routes, reading, gate)
+        self.serves = (served, reading, gate)
 
 
-def mount(app: Any, reading: handlers.Reading, *, gate: Gate, settings: Settings) -> dict[str, str]:
+def mount(app: Any, reading: Reading, *, gate: Gate, settings: Settings) -> dict[str, str]:
     """Add the endpoints to `app`, which may be serving already; {route: what became of it}.
 
     They come first, so that no catch-all of the app hides them; a route of exactly the same path
@@ -59,10 +58,10 @@ def mount(app: Any, reading: handlers.Reading, *, gate: Gate, settings: Settings
     """
     found: list[BaseRoute] = app.router.routes
     others = [route for route in found if not isinstance(route, _Endpoint)]
-    routes, status = handlers.select_routes(gate, settings, taken=partial(_has, others))
+    selected, status = routes.select_routes(gate, settings, taken=partial(_has, others))
     wanted = [
         _Endpoint(path, tuple(group), reading=reading, gate=gate)
-        for path, group in groupby(routes, key=lambda route: route.path)
+        for path, group in groupby(selected, key=lambda route: route.path)
     ]
     there = [route for route in found if isinstance(route, _Endpoint)]
     if [route.serves for route in there] != [route.serves for route in wanted]:
@@ -71,10 +70,10 @@ def mount(app: Any, reading: handlers.Reading, *, gate: Gate, settings: Settings
     return status
 
 
-def _has(routes: Iterable[BaseRoute], wanted: handlers.Route) -> bool:
-    """Whether one of `routes` is the same as `wanted`, and not a wider one that also matches it."""
+def _has(found: Iterable[BaseRoute], wanted: routes.Route) -> bool:
+    """Whether one of `found` is the same as `wanted`, and not a wider one that also matches it."""
     path, wider = wanted.examples()
-    for route in routes:
+    for route in found:
         with quiet("serve"):
             if _matches(route, wanted.method, path=path) and not any(
                 _matches(route, wanted.method, path=other) for other in wider
@@ -93,24 +92,48 @@ def _matches(route: BaseRoute, method: str, *, path: str) -> bool:
 
 
 def _respond(
-    routes: tuple[handlers.Route, ...], *, reading: handlers.Reading, gate: Gate
+    served: tuple[routes.Route, ...], *, reading: Reading, gate: Gate
 ) -> Callable[[Request], Awaitable[Response]]:
-    by_method = {route.method: route for route in routes}
+    by_method = {route.method: route for route in served}
 
     async def endpoint(request: Request) -> Response:
         # The one other method a route of ours lets pass is HEAD, which is GET without the body.
         route = by_method.get(request.method) or by_method["GET"]
-        tokens = [value for name, value in request.scope["headers"] if name.lower() == _AUTH]
-        if route.guarded and not gate.admits(tokens):
-            return _response(handlers.DENIED)
-        asked = handlers.Request.of(
-            request.path_params,
-            query=request.scope["query_string"],
+        body = await _body(request) if route.method == "POST" else b""
+        asked = exchange.Request(
+            path=request.path_params,
+            query=exchange.parameters(request.scope["query_string"]),
             accept=", ".join(request.headers.getlist("accept")),
+            tokens=tuple(value for name, value in request.scope["headers"] if name.lower() == _AUTH),
+            cookie=request.headers.get("cookie", ""),
+            form=exchange.parameters(body),
+            root=request.scope.get("root_path", "").rstrip("/"),
+            target=_target(request),
+            secure=request.scope["scheme"] == "https",
         )
+        refused = route.refusal(asked, gate)
+        if refused is not None:
+            return _response(refused)
         return _response(await run_sync(route.answer, asked, reading, limiter=_threads()))
 
     return endpoint
+
+
+def _target(request: Request) -> str:
+    """The path and the query, as they were sent."""
+    query = request.scope["query_string"].decode("latin-1")
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return raw.decode("latin-1") + (f"?{query}" if query else "")
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a form; nothing where it is longer than any form of ours."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > exchange.FORM_BYTES:
+            return b""
+    return body
 
 
 def _threads() -> CapacityLimiter:
@@ -121,5 +144,5 @@ def _threads() -> CapacityLimiter:
     return limiter
 
 
-def _response(reply: handlers.Reply) -> Response:
+def _response(reply: exchange.Reply) -> Response:
     return Response(reply.body, status_code=reply.status, headers=reply.header_fields)

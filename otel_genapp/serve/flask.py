@@ -12,8 +12,10 @@ from otel_genapp.config import Settings
 from otel_genapp.errors import MissingDependencyError
 from otel_genapp.quiet import quiet
 from otel_genapp.semconv import HEADER_AUTH
-from otel_genapp.serve import handlers
+from otel_genapp.serve import exchange
 from otel_genapp.serve.auth import Gate
+from otel_genapp.serve.reading import Reading
+from otel_genapp.serve.routes import PARAMETER, Route, select_routes
 
 try:
     from flask import Flask, Response, abort, current_app, request
@@ -49,9 +51,9 @@ class _Rules(RuleFactory):
 class _Endpoints:
     """What all our rules lead to; a rule cannot leave a Flask app, so what it reads is kept here."""
 
-    reading: handlers.Reading
+    reading: Reading
     gate: Gate
-    routes: dict[str, handlers.Route]
+    routes: dict[str, Route]
 
     def answer_first(self) -> Response | None:
         """The first `before_request` function: the app's own ones are not asked about our paths."""
@@ -76,15 +78,21 @@ class _Endpoints:
         token = request.environ.get(_AUTH)
         # WSGI has joined repeated headers with a comma; no token was ever made of that.
         tokens = [] if token is None else [token.encode("latin-1", "replace")]
-        if route.guarded and not self.gate.admits(tokens):
-            return _response(handlers.DENIED)
-        asked = handlers.Request.of(
-            path, query=request.query_string, accept=request.environ.get("HTTP_ACCEPT", "")
+        asked = exchange.Request(
+            path=path,
+            query=exchange.parameters(request.query_string),
+            accept=request.environ.get("HTTP_ACCEPT", ""),
+            tokens=tuple(tokens),
+            cookie=request.environ.get("HTTP_COOKIE", ""),
+            form=exchange.parameters(_body() if route.method == "POST" else b""),
+            root=request.environ.get("SCRIPT_NAME", "").rstrip("/"),
+            target=request.environ.get("RAW_URI") or request.full_path.rstrip("?"),
+            secure=request.is_secure,
         )
-        return _response(route.answer(asked, self.reading))
+        return _response(route.refusal(asked, self.gate) or route.answer(asked, self.reading))
 
 
-def mount(app: Flask, reading: handlers.Reading, *, gate: Gate, settings: Settings) -> dict[str, str]:
+def mount(app: Flask, reading: Reading, *, gate: Gate, settings: Settings) -> dict[str, str]:
     """Add the endpoints to `app`, which may be serving already; {route: what became of it}.
 
     They answer before the app's `before_request` functions, which guard the app's own pages; a
@@ -92,7 +100,7 @@ def mount(app: Flask, reading: handlers.Reading, *, gate: Gate, settings: Settin
     Mounting again changes nothing, or replaces what the endpoints read if that is another
     telemetry.
     """
-    routes, status = handlers.select_routes(gate, settings, taken=partial(_has, app.url_map))
+    routes, status = select_routes(gate, settings, taken=partial(_has, app.url_map))
     named = {_PREFIX + route.key: route for route in routes}
     there: _Endpoints | None = app.extensions.get(_EXTENSION)
     if there is None:
@@ -110,16 +118,16 @@ def mount(app: Flask, reading: handlers.Reading, *, gate: Gate, settings: Settin
     return status
 
 
-def _rule(app: Flask, name: str, *, route: handlers.Route) -> Rule:
+def _rule(app: Flask, name: str, *, route: Route) -> Rule:
     return app.url_rule_class(
-        handlers.PARAMETER.sub(rf"<{_EXTENSION}:\1>", route.path),
+        PARAMETER.sub(rf"<{_EXTENSION}:\1>", route.path),
         endpoint=name,
         methods=[route.method],
         host=f"<{_ANY_HOST}>" if app.url_map.host_matching else None,
     )
 
 
-def _has(rules: Map, wanted: handlers.Route) -> bool:
+def _has(rules: Map, wanted: Route) -> bool:
     """Whether the app has the same rule as `wanted` itself, and not a wider one that matches it too."""
     path, wider = wanted.examples()
     found = _match(rules, wanted.method, path=path)
@@ -134,5 +142,11 @@ def _match(rules: Map, method: str, *, path: str) -> Rule | None:
     return None
 
 
-def _response(reply: handlers.Reply) -> Response:
+def _body() -> bytes:
+    """The body of a form; nothing where it is longer than any form of ours."""
+    length = request.content_length or 0
+    return request.get_data(cache=False) if 0 < length <= exchange.FORM_BYTES else b""
+
+
+def _response(reply: exchange.Reply) -> Response:
     return Response(reply.body, status=reply.status, headers=reply.header_fields)

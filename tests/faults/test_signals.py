@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from otel_genapp import Telemetry, action_tracking, bind, init_telemetry, llm_call
+from tests.faults.conftest import Found
 from tests.faults.flaky_collector import collecting
 from tests.fresh import in_fresh_process
 from tests.locks import known_locks
@@ -124,10 +125,16 @@ def die_with_each_lock() -> dict[str, Death]:
             return {name.removeprefix("otel_genapp."): die_with(name, telemetry) for name in names}
 
 
-def test_a_signal_inside_every_lock() -> None:
+def test_a_signal_inside_every_lock(found: Found) -> None:
     """The handler waits for no lock that the frame it interrupted holds."""
     deaths = in_fresh_process(die_with_each_lock)
     reached = {name: death for name, death in deaths.items() if death.signal}
+    found(
+        f"SIGTERM inside {len(reached)} locks",
+        "calls finished before",
+        lost=sum(max(death.finished - death.kept, 0) for death in deaths.values()),
+        added=f"{max(death.seconds for death in reached.values()):.1f} s",
+    )
     assert {death.signal for death in reached.values()} == {signal.SIGTERM}
     assert {name: death for name, death in reached.items() if death.seconds > STOP_S} == {}
     # Those that end while it is dying are nobody's.

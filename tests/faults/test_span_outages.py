@@ -14,6 +14,7 @@ import pytest
 from otel_genapp.pipeline.export.packing import PARCEL_BYTES
 from otel_genapp.pipeline.export.spool import Spool
 from otel_genapp.state_directory import StateDirectory
+from tests.faults.conftest import Found
 from tests.faults.exporting import Spooler, exporting, ids_in, wait_until
 from tests.faults.flaky_collector import collecting
 from tests.fresh import in_fresh_process
@@ -22,7 +23,7 @@ RATE = 500
 AWAY = ("503", "429 1", "500", "401", "hang", "black_hole", "refuse", "ack_lost")
 
 
-def go_through(mode: str, seconds: float, *, folder: Path) -> dict[str, Any]:
+def go_through(mode: str, seconds: float, *, folder: Path, found: Found) -> dict[str, Any]:
     """What becomes of the spans of before, during and after an outage."""
     with collecting() as collector, exporting(collector, folder=folder) as app:
         made = app.work_at(RATE, 0.3)
@@ -33,6 +34,13 @@ def go_through(mode: str, seconds: float, *, folder: Path) -> dict[str, Any]:
         made += app.work_at(RATE, 0.3)
         flushed = app.flush(30)
         arrived = ids_in(collector)
+        found(
+            f"{seconds:g} s of {mode}",
+            f"{len(made)} spans at {RATE} a second",
+            lost=len(set(made) - set(arrived)),
+            duplicated=app.counted("exported") - len(set(made)),
+            phantom=len(set(arrived) - set(made)),
+        )
         return {
             "flushed": flushed,
             "lost": len(set(made) - set(arrived)),
@@ -56,22 +64,22 @@ WELL = {
 
 
 @pytest.mark.parametrize("mode", AWAY)
-def test_an_outage_loses_nothing(mode: str, tmp_path: Path) -> None:
+def test_an_outage_loses_nothing(mode: str, tmp_path: Path, found: Found) -> None:
     """However the collector is away, every span arrives when it is back, and is counted once."""
-    assert go_through(mode, 1.5, folder=tmp_path / "state") == WELL
+    assert go_through(mode, 1.5, folder=tmp_path / "state", found=found) == WELL
 
 
 @pytest.mark.slow
-def test_four_seconds_of_503(tmp_path: Path) -> None:
+def test_four_seconds_of_503(tmp_path: Path, found: Found) -> None:
     """Two thousand spans wait on disk and arrive, each once."""
-    assert go_through("503", 4.0, folder=tmp_path / "state") == WELL
+    assert go_through("503", 4.0, folder=tmp_path / "state", found=found) == WELL
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("mode", AWAY)
-def test_fifteen_seconds(mode: str, tmp_path: Path) -> None:
+def test_fifteen_seconds(mode: str, tmp_path: Path, found: Found) -> None:
     """The outage in which the SDK's own exporter loses a third."""
-    assert go_through(mode, 15.0, folder=tmp_path / "state") == WELL
+    assert go_through(mode, 15.0, folder=tmp_path / "state", found=found) == WELL
 
 
 def test_spans_arrive_in_order(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from otel_genapp.fake_llm import Answer, ErrorStatus, FakeLLMServer, Fault, LLMRequest, Served
 from otel_genapp.ledger.sql import SQLStore
+from tests.faults.conftest import Found
 from tests.faults.flaky_collector import Collector, collecting
 from tests.faults.worker_fleet import KINDS, Clients, Fleet, Scraper, gunicorn_fleet, killing
 from tests.postgres import Postgres, running_postgres
@@ -157,9 +158,17 @@ def read_store(url: str, sessions: list[str]) -> dict[str, int]:
         store.close()
 
 
-def check(truth: Truth) -> None:
+def check(truth: Truth, found: Found) -> None:
     """Lost, phantom, duplicated: none; and every number is what the model told."""
     answered, issued, sessions = set(truth.clients.answered), truth.clients.issued, set(truth.sessions)
+    found(
+        f"{len(truth.killed)} workers and {truth.outages['store down']} stores killed, "
+        f"{truth.outages['collector black_hole']} black holes",
+        f"{truth.clients.total} calls of 4 workers",
+        lost=len(answered - sessions),
+        duplicated=truth.totals["total_requests"] - len(sessions),
+        phantom=len(sessions - set(issued)),
+    )
     assert (answered - sessions, sessions - set(issued)) == (set(), set())
     assert truth.totals["total_requests"] == len(truth.sessions) == len(sessions)
     if truth.stored is not None:
@@ -216,26 +225,26 @@ def said(summary: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_while_everything_breaks() -> None:
+def test_nothing_is_lost_while_everything_breaks(found: Found) -> None:
     """5,000 calls on PostgreSQL: each answered call counts once, with its tokens, and nothing steps back."""
     with running_postgres() as postgres:
         truth = break_everything(5000, kill_every_s=1.0, postgres=postgres)
-    check(truth)
+    check(truth, found)
     assert truth.scraper.scrapes > 20
     assert min(len(truth.killed), truth.outages["store down"], truth.outages["collector black_hole"]) >= 2
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_with_the_embedded_store() -> None:
+def test_nothing_is_lost_with_the_embedded_store(found: Found) -> None:
     """1,000 calls on SQLite."""
     truth = break_everything(1000, kill_every_s=0.5, postgres=None)
-    check(truth)
+    check(truth, found)
     assert len(truth.killed) >= 2
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("total", [20_000, 100_000])
-def test_nothing_is_lost_in_the_long_run(total: int) -> None:
+def test_nothing_is_lost_in_the_long_run(total: int, found: Found) -> None:
     """So many calls, with a worker killed every 2 seconds."""
     with running_postgres() as postgres:
-        check(break_everything(total, kill_every_s=2.0, postgres=postgres))
+        check(break_everything(total, kill_every_s=2.0, postgres=postgres), found)

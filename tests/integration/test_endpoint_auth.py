@@ -15,7 +15,7 @@ import otel_genapp.serve.fastapi
 import otel_genapp.serve.flask
 from otel_genapp.config import Settings
 from otel_genapp.serve.auth import Gate
-from otel_genapp.serve.handlers import DENIED
+from otel_genapp.serve.exchange import DENIED
 from otel_genapp.state_directory import StateDirectory
 from tests.hostile_headers import KINDS, Hostile, hostile_headers
 from tests.readings import FakeReading

@@ -28,7 +28,7 @@ OPEN = Settings(app="shop", env="prod", internal_auth=("token",))
 CLOSED = Settings(app="shop", env="prod")
 GUARDED = (
     "GET /events/metrics", "GET /events/metrics/sessions", "GET /events/metrics/session/{id}",
-    "DELETE /events/metrics/session/{id}", "GET /events/traces/{correlation_id}",
+    "DELETE /events/metrics/session/{id}", "GET /events/traces/{correlation_id}", "GET /genapp/",
 )  # fmt: skip
 MOUNTED = dict.fromkeys(("GET /prometheus", *GUARDED), "mounted")
 THEIRS = "not mounted: the app has a route of its own there"

@@ -80,7 +80,7 @@ def test_records_gather(
     telemetry: Telemetry, watched: type[Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until who reads, flushes or stops wants them in the store; each of them then writes once."""
-    monkeypatch.setattr(telemetry._machinery, "_write_at_s", time.monotonic() + 3600)
+    monkeypatch.setattr(telemetry._machinery.upkeep, "_write_at_s", time.monotonic() + 3600)
     call_llm(telemetry, 5)
     assert watched.wrote == 1
     assert (requests(telemetry), watched.wrote) == (6, 2)
@@ -125,7 +125,7 @@ def test_tidying_has_a_pace_of_its_own(
     assert eventually(lambda: watched.wrote > 1)
     assert watched.tidied == 1
     monkeypatch.setattr(watched, "tidy_every_s", 0.0)
-    monkeypatch.setattr(telemetry._machinery, "_tidy_at_s", 0.0)
+    monkeypatch.setattr(telemetry._machinery.upkeep, "_tidy_at_s", 0.0)
     for number in range(2, 5):
         call_llm(telemetry)
         assert eventually(lambda number=number: watched.tidied >= number)  # type: ignore[misc]

@@ -25,6 +25,11 @@ _LISTED = f"number > 0 AND session != unhex('{UNBOUND.hex()}')"
 _ALL_LISTED = f"""\
 SELECT session, {_LOW.format(packed="newest")} AS number
 FROM (SELECT session, {_NEWEST} FROM {SESSIONS.name} GROUP BY session) WHERE {_LISTED}"""  # noqa: S608 - our own names
+LIVES = f"""\
+SELECT session, toInt64(bitShiftRight(newest, 64)) AS life
+FROM (SELECT session, {_NEWEST} FROM {SESSIONS.name} GROUP BY session)
+WHERE {_LISTED.replace("number", _LOW.format(packed="newest"))}"""  # noqa: S608 - as above
+"""The query for the sessions there are, each with which life of it that is."""
 _PAGE = f"""\
 SELECT session, number, total FROM (SELECT *, count() OVER () AS total FROM ({_ALL_LISTED}))
 WHERE number <= {{number:Int64}} AND (number, session) < ({{number:Int64}}, unhex({{key:String}}))

@@ -25,12 +25,13 @@ from otel_genapp.ledger.clickhouse.living import (
     session_of,
 )
 from otel_genapp.ledger.clickhouse.preparing import prepare, require_known
+from otel_genapp.ledger.clickhouse.ranking import ranked
 from otel_genapp.ledger.clickhouse.rows import UNBOUND, hour_of, keyed, said, session_key, within
 from otel_genapp.ledger.clickhouse.schema import DROPPED, POSITIONS, VERSION
 from otel_genapp.ledger.clickhouse.server import Server
 from otel_genapp.ledger.clickhouse.sums import sums_of, sums_query
 from otel_genapp.ledger.rollup import CALLS_KEPT, Rollup, SessionRollup
-from otel_genapp.ledger.store import NOWHERE, CallPage, SessionPage, Totals
+from otel_genapp.ledger.store import NOWHERE, CallPage, RankedPage, SessionPage, Totals
 from otel_genapp.records import Record
 
 DIFFERENT_MODELS = 500
@@ -139,6 +140,10 @@ class ClickHouseStore:
         before = Cursor.read(cursor)
         with self._working() as server:
             return page_of(server, limit=limit, cursor=before)
+
+    def ranked(self, *, by: str, limit: int, cursor: str | None, search: str = "") -> RankedPage:
+        with self._working() as server:
+            return ranked(server, by=by, limit=limit, cursor=cursor, search=search)
 
     def clear(self, session_id: str) -> bool:
         with self._working() as server:

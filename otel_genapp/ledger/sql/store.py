@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError
 
 from otel_genapp.ledger import codec
 from otel_genapp.ledger.rollup import CALLS_KEPT, Rollup, SessionRollup
-from otel_genapp.ledger.sql import migrations, retention, schema
+from otel_genapp.ledger.sql import migrations, ranking, retention, schema
 from otel_genapp.ledger.sql.applying import apply
 from otel_genapp.ledger.sql.cells import MINUTE_NS, cells_between
 from otel_genapp.ledger.sql.engine import RECORDS, SPANS, Database
@@ -30,7 +30,7 @@ from otel_genapp.ledger.sql.sqlite_file import ReplacedError
 from otel_genapp.ledger.sql.statements import Statements
 from otel_genapp.ledger.sql.sums import LIMIT, from_row
 from otel_genapp.ledger.sql.texts import said, stored
-from otel_genapp.ledger.store import NOWHERE, CallPage, SessionPage, Totals, number_in
+from otel_genapp.ledger.store import NOWHERE, CallPage, RankedPage, SessionPage, Totals, number_in, rank_in
 from otel_genapp.records import LLMCall, Record
 
 T = TypeVar("T")
@@ -137,6 +137,10 @@ class SQLStore:
             )
 
         return self._read(read)
+
+    def ranked(self, *, by: str, limit: int, cursor: str | None, search: str = "") -> RankedPage:
+        after = rank_in(cursor)
+        return self._read(partial(ranking.ranked, by=by, limit=limit, after=after, search=search))
 
     def history(self, session_id: str, *, limit: int, cursor: str | None) -> CallPage:
         number = number_in(cursor)

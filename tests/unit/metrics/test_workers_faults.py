@@ -84,16 +84,16 @@ def test_the_replay_that_fails_is_tried_again(start: Start, expected_own_errors:
     assert one.value(CALLS) == 1
     two.call()
     two.die()
-    replay = one.metrics._replay
+    replay = one.metrics._others._replay
 
     def fail(position: tuple[str, int], tally: Tally) -> None:
         replay(position, tally)
         raise OSError("no journal today")
 
-    one.metrics._replay = fail
+    one.metrics._others._replay = fail
     assert one.value(CALLS) == 1
     assert len(expected_own_errors) == 1
-    one.metrics._replay = replay
+    one.metrics._others._replay = replay
     assert (one.value(CALLS), one.value(CALLS)) == (2, 2)
 
 
