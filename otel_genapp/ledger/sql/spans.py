@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BigInteger, Column, Connection, Table, delete, func, select, update
 
 from otel_genapp.ledger import span_codec
 from otel_genapp.ledger.codec import DecodeError
@@ -114,42 +113,52 @@ class SQLSpans:
 
 
 class _Statements:
-    """What a batch needs, as text: see `statements` for why."""
+    """What a batch needs, as text whose one parameter is a list in JSON.
+
+    A statement for each row would let go of the interpreter as often, and wait for it as often behind
+    threads that compute: up to a second for a batch, in which nobody else could write to SQLite.
+    """
 
     def __init__(self, dialect: Any) -> None:
-        is_sqlite = dialect.name == "sqlite"
-        insert: Any = sqlite.insert if is_sqlite else postgresql.insert
-
-        def text(statement: Any) -> str:
-            return str(statement.compile(dialect=dialect))
-
-        def replacing(table: Table, key: str) -> str:
-            statement = insert(table)
-            values = {column.name: statement.excluded[column.name] for column in table.c}
-            del values[key]
-            return text(statement.on_conflict_do_update(index_elements=[key], set_=values))
-
-        self.add_spans = text(insert(_spans).on_conflict_do_nothing())
-        self.add_ids = text(insert(_ids).on_conflict_do_nothing())
-        self.replace_traces = replacing(_traces, "number")
-        self.replace_meta = replacing(schema.meta, "name")
-        texts = (
-            "SELECT value FROM json_each(?)"
-            if is_sqlite
-            else "SELECT json_array_elements_text(CAST(%s AS json))"
-        )
+        self._is_sqlite = dialect.name == "sqlite"
+        self._listed = "json_each(?)" if self._is_sqlite else "json_array_elements(CAST(%s AS json))"
+        self.add_spans = f"{self._insert(_spans)} DO NOTHING"
+        self.add_ids = f"{self._insert(_ids)} DO NOTHING"
+        self.replace_traces = self._replacing(_traces, "number")
+        self.replace_meta = self._replacing(schema.meta, "name")
         columns = ", ".join(column.name for column in _traces.c)
-        self.traces = f"SELECT {columns} FROM {_traces.name} WHERE trace_id IN ({texts})"  # noqa: S608 - names of ours
-        pairs = (
-            "SELECT json_extract(value, '$[0]') AS trace, json_extract(value, '$[1]') AS span_id FROM json_each(?)"
-            if is_sqlite
-            else "SELECT CAST(value ->> 0 AS bigint) AS trace, value ->> 1 AS span_id "
-            "FROM json_array_elements(CAST(%s AS json))"
+        texts = "value" if self._is_sqlite else "value #>> '{}'"
+        self.traces = (
+            f"SELECT {columns} FROM {_traces.name} WHERE trace_id IN (SELECT {texts} FROM {self._listed})"  # noqa: S608 - names of ours
         )
+        place = f"{self._value(_spans.c.trace, 0)} AS trace, {self._value(_spans.c.span_id, 1)} AS span_id"
         # CROSS JOIN: SQLite keeps to this order, and looks each wanted one up.
         self.known = (
-            f"SELECT kept.trace, kept.span_id FROM ({pairs}) AS wanted CROSS JOIN {_spans.name} AS kept "  # noqa: S608 - as above
+            f"SELECT kept.trace, kept.span_id FROM (SELECT {place} FROM {self._listed}) AS wanted "  # noqa: S608 - as above
+            f"CROSS JOIN {_spans.name} AS kept "
             "WHERE kept.trace = wanted.trace AND kept.span_id = wanted.span_id"
+        )
+
+    def _insert(self, table: Table) -> str:
+        names = ", ".join(column.name for column in table.c)
+        values = ", ".join(self._value(column, place) for place, column in enumerate(table.c))
+        # Without a condition SQLite would take ON CONFLICT for that of a join.
+        return (
+            f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {self._listed} WHERE true ON CONFLICT"  # noqa: S608 - as above
+        )
+
+    def _replacing(self, table: Table, key: str) -> str:
+        others = [column.name for column in table.c if column.name != key]
+        changes = ", ".join(f"{name} = excluded.{name}" for name in others)
+        return f"{self._insert(table)} ({key}) DO UPDATE SET {changes}"
+
+    def _value(self, column: Column[Any], place: int) -> str:
+        if self._is_sqlite:
+            return f"json_extract(value, '$[{place}]')"
+        return (
+            f"CAST(value ->> {place} AS bigint)"
+            if isinstance(column.type, BigInteger)
+            else f"value ->> {place}"
         )
 
 
@@ -187,7 +196,7 @@ def _add(connection: Connection, batch: Sequence[tuple[KeptSpan, str]], *, state
         (statements.replace_meta, [("trace_number", number), ("trace_bytes", size)]),
     ):
         if values:
-            connection.exec_driver_sql(statement, values)
+            connection.exec_driver_sql(statement, (json.dumps(values),))
     return kept
 
 
