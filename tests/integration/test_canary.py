@@ -148,12 +148,17 @@ def test_no_secret_reaches_a_sink(monkeypatch: pytest.MonkeyPatch, logged: list[
                 answers = [answer for secret in SECRETS for answer in plant(server, secret)]
                 guard = {"x-internal-auth": TOKEN}
                 sessions = telemetry.sessions.list(limit=1000).ids
+                traces = telemetry.traces.recent(1000).traces
                 json_sinks = [
                     server.ask("/events/metrics", headers=guard).body,
                     server.ask("/events/metrics/sessions", headers=guard).body,
                     *(
                         server.ask(f"/events/metrics/session/{quote(one, safe='')}", headers=guard).body
                         for one in sessions
+                    ),
+                    *(
+                        server.ask(f"/events/traces/{one}", headers=guard).body
+                        for one in {trace.correlation_id for trace in traces}
                     ),
                 ]
                 sinks = {
@@ -176,6 +181,8 @@ def test_no_secret_reaches_a_sink(monkeypatch: pytest.MonkeyPatch, logged: list[
     }
     assert len(SECRETS) == 200
     assert sum(len(body) for body in collector.bodies) > 100_000
+    assert sum(trace.spans for trace in traces) >= 200 * 6
+    assert sum(len(body) for body in json_sinks) > 100_000
     assert {
         sink: sorted({hit for body in bodies for hit in found_in(body)}) for sink, bodies in sinks.items()
     } == {sink: [] for sink in sinks}
