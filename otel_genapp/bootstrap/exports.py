@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_genapp.bootstrap import providers
 from otel_genapp.bootstrap.accounts import Accounts
+from otel_genapp.bootstrap.clock import Clock
 from otel_genapp.config import ENVIRONMENT, Settings
 from otel_genapp.ledger.spans import SpanStore
 from otel_genapp.pipeline.export import MetricExport, SpanExport
@@ -18,7 +19,6 @@ from otel_genapp.quiet import quiet
 from otel_genapp.state_directory import StateDirectory
 
 _MEGABYTE = 1024 * 1024
-_DAY_NS = 86_400 * 10**9
 
 _guarded = quiet("lifecycle")
 
@@ -35,6 +35,7 @@ class Exports:
         self._spans: SpanExport | None = None
         self._metrics: list[MetricExport] = []
         self._store = spans
+        self._clock = Clock()
         self._traces: TraceKeeping | None = None
         if spans is not None:
             self._traces = TraceKeeping(
@@ -130,12 +131,9 @@ class Exports:
 
     def _tidy(self) -> None:
         settings, store = self._settings, self._store
-        if store is not None:
-            days = min(settings.trace_days, settings.retention_days)
-            store.tidy(
-                before_ns=time.time_ns() - days * _DAY_NS,
-                keep_bytes=settings.trace_megabytes * _MEGABYTE,
-            )
+        before_ns = self._clock.days_ago_ns(min(settings.trace_days, settings.retention_days))
+        if store is not None and before_ns is not None:
+            store.tidy(before_ns=before_ns, keep_bytes=settings.trace_megabytes * _MEGABYTE)
 
     def _each(self) -> Iterator[SpanExport | TraceKeeping | MetricExport]:
         if self._spans is not None:

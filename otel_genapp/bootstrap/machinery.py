@@ -20,6 +20,7 @@ from otel_genapp import hub, quiet, semconv
 from otel_genapp.bootstrap import instrumentation, providers
 from otel_genapp.bootstrap.accounts import Accounts
 from otel_genapp.bootstrap.activity import ActiveSessions
+from otel_genapp.bootstrap.clock import Clock
 from otel_genapp.bootstrap.exports import Exports
 from otel_genapp.bootstrap.upkeep import Upkeep
 from otel_genapp.capture.client_exchange import finish_open_exchanges
@@ -81,7 +82,7 @@ class Machinery:
         )
         self.active_sessions = ActiveSessions(self.store)
         self.events = EventBus(accounts.event)
-        self.upkeep = Upkeep(self.ledger, self._opened, retention_days=settings.retention_days)
+        self.upkeep = Upkeep(self.ledger, self._opened, retention_days=settings.retention_days, clock=Clock())
         self.folds = Folds(self._fold, after=self.upkeep)
         self.tree = Tree()
         self.recording = Recording()

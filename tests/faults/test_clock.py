@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import trace
 
 from otel_genapp import Telemetry, bind, init_telemetry, llm_call
-from otel_genapp.bootstrap import upkeep
+from otel_genapp.bootstrap.clock import DISTRUST_S
 from tests.faults.conftest import Found
 from tests.faults.flaky_collector import collecting
 from tests.fresh import in_fresh_process
@@ -124,7 +124,8 @@ def test_what_is_kept_survives_a_clock_that_is_wrong(tmp_path: Any, monkeypatch:
         monkeypatch.setattr(ours, "_tidy_at_s", 0.0)
         ours()
         assert telemetry.sessions.get("s") is not None
-        assert ours._tidy_at_s > time.monotonic() + upkeep.DISTRUST_S - 60
+        assert ours._clock.trusted_at_s > time.monotonic() + DISTRUST_S - 60
+        monkeypatch.setattr(ours._clock, "trusted_at_s", 0.0)
         monkeypatch.setattr(ours, "_tidy_at_s", 0.0)  # the day has passed, and the clock is still so
         ours()
         assert telemetry.sessions.get("s") is None

@@ -108,9 +108,10 @@ def test_live_endpoints_answer_as_the_hints_say() -> None:
     with running_demo("--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        notes = [process.stderr.readline().strip() for _ in range(8)]
-        token = notes[1].split("x-internal-auth: ")[1].rstrip("'")
-        url = notes[2].removeprefix("curl ").removesuffix("/prometheus")
+        notes = [process.stderr.readline().strip() for _ in range(9)]
+        token = notes[2].split("x-internal-auth: ")[1].rstrip("'")
+        assert notes[1].endswith(f"/genapp/ in a browser, with the token {token}")
+        url = notes[3].removeprefix("curl ").removesuffix("/prometheus")
 
         def get(path: str, body: dict[str, str] | None = None) -> Any:
             asked = urllib.request.Request(
@@ -124,11 +125,13 @@ def test_live_endpoints_answer_as_the_hints_say() -> None:
         said = json.loads(get("/chat", {"session": "me", "message": "Do you have red shoes?"}))
         session = json.loads(get("/events/metrics/session/me"))
         exposition = get("/prometheus")
+        login = get("/genapp/login")
         process.send_signal(signal.SIGTERM)
         rest, late_notes = process.communicate(timeout=LIMIT_S)
     assert "Red Runner" in said["answer"]
     assert (session["total_requests"], session["requests_with_tools"]) == (2, 1)
     assert "genapp_http_requests_total{" in exposition
+    assert '<input id="token"' in login
     assert "http://127.0.0.1" in notes[-3]
     final = json.loads(rest.splitlines()[-1])
     assert (process.returncode, final["agree"], final["ledger"]["me"]["total_requests"]) == (0, True, 2), (

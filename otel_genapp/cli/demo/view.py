@@ -86,6 +86,7 @@ def hints(url: str, *, token: str, session: str) -> Group:
     # Not wrapped: a line broken by us could not be copied.
     lines = (
         Text("Try in another terminal", style="bold"),
+        Text(f"  {url}/genapp/ in a browser, with the token {token}"),
         Text(f"  A='x-internal-auth: {token}'"),
         Text(f"  curl {url}/prometheus"),
         Text(f'  curl -H "$A" {url}/events/metrics'),

@@ -75,7 +75,7 @@ def waterfall_of(trace: Trace) -> Waterfall:
     first = min(starts, default=0)
     length_ns = max(max(ends, default=0) - first, 1)
 
-    def row(span: KeptSpan | None, call: LLMCall | None, depth: int) -> Row:
+    def row(span: KeptSpan | None, call: LLMCall | None, *, depth: int) -> Row:
         start_ns, duration_ms = (
             (span.started_at_ns, span.duration_ms) if span is not None
             else (call.started_at_ns, call.duration_ms) if call is not None else (first, 0.0)
@@ -84,8 +84,8 @@ def waterfall_of(trace: Trace) -> Waterfall:
         width = min(max(duration_ms * 1e6 / length_ns * WIDTH, _LEAST), WIDTH - x)
         return Row(span, call, min(depth, DEEPEST), round(x, 2), round(width, 2))
 
-    rows = [row(span, calls.get(span.span_id), depth) for span, depth in _in_order(trace.spans)]
-    rows += [row(None, call, 0) for call in lonely]
+    rows = [row(span, calls.get(span.span_id), depth=depth) for span, depth in _in_order(trace.spans)]
+    rows += [row(None, call, depth=0) for call in lonely]
     return Waterfall(tuple(rows[:ROWS]), length_ns / 1e6, len(rows))
 
 

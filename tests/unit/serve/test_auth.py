@@ -164,3 +164,20 @@ def test_time_does_not_tell_how_close_a_guess_was() -> None:
             taken[name].append(time.perf_counter_ns() - start)
     near, far = (statistics.median(taken[name]) for name in ("near", "far"))
     assert abs(near - far) <= 0.2 * max(near, far)
+
+
+def test_a_login_is_known_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cookie is good for any worker with the token, for 12 hours, and for nobody else."""
+    gate, other, stranger = (
+        Gate.open(Settings(app="shop", env="prod", internal_auth=tokens), StateDirectory(None))
+        for tokens in (("one", "two"), ("two", "three"), ("four",))
+    )
+    assert gate.log_in("wrong") is None
+    value = gate.log_in(" two ")
+    assert value is not None
+    cookies = f"a=b; genapp_pages={value}; c=d"
+    assert (gate.knows(cookies), other.knows(cookies), stranger.knows(cookies)) == (True, True, False)
+    assert not gate.knows(f"xgenapp_pages={value}")
+    now_s = time.time()
+    monkeypatch.setattr("time.time", lambda: now_s + 12 * 3600 + 1)
+    assert not gate.knows(cookies)
