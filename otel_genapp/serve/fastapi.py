@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -20,9 +20,12 @@ try:
     from anyio import CapacityLimiter
     from anyio.lowlevel import RunVar
     from anyio.to_thread import run_sync
+    from starlette._utils import get_route_path
+    from starlette.datastructures import URLPath
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.routing import BaseRoute, Match, Route
+    from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+    from starlette.types import Receive, Scope, Send
 except ImportError as error:
     raise MissingDependencyError("fastapi", "fastapi") from error
 
@@ -30,6 +33,7 @@ except ImportError as error:
 _THREADS = 4
 _limiter: RunVar[CapacityLimiter] = RunVar("otel_genapp.serve")
 
+_CHOSEN = "otel_genapp.endpoint"
 _AUTH = HEADER_AUTH.encode("ascii")
 
 
@@ -49,6 +53,32 @@ class _Endpoint(Route):
         self.serves = (served, reading, gate)
 
 
+class _Endpoints(BaseRoute):
+    """All our paths as one route: a path that is not ours costs one look at how it begins."""
+
+    def __init__(self, endpoints: Sequence[_Endpoint]) -> None:
+        self.endpoints = tuple(endpoints)
+        self.path = self.name = "otel_genapp"  # some look through an app's routes for these
+        self._starts = tuple({endpoint.path.partition("{")[0] for endpoint in endpoints})
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        found: tuple[Match, Scope] = Match.NONE, {}
+        if scope["type"] == "http" and get_route_path(scope).startswith(self._starts):
+            for endpoint in self.endpoints:
+                match, child = endpoint.matches(scope)
+                if match is Match.FULL or (match is Match.PARTIAL and found[0] is Match.NONE):
+                    found = match, {**child, _CHOSEN: endpoint}
+                if match is Match.FULL:
+                    break
+        return found
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope[_CHOSEN].handle(scope, receive, send)
+
+
 def mount(app: Any, reading: Reading, *, gate: Gate, settings: Settings) -> dict[str, str]:
     """Add the endpoints to `app`, which may be serving already; {route: what became of it}.
 
@@ -57,16 +87,16 @@ def mount(app: Any, reading: Reading, *, gate: Gate, settings: Settings) -> dict
     or replaces what the endpoints read if that is another telemetry.
     """
     found: list[BaseRoute] = app.router.routes
-    others = [route for route in found if not isinstance(route, _Endpoint)]
+    others = [route for route in found if not isinstance(route, _Endpoints)]
     selected, status = routes.select_routes(gate, settings, taken=partial(_has, others))
     wanted = [
         _Endpoint(path, tuple(group), reading=reading, gate=gate)
         for path, group in groupby(selected, key=lambda route: route.path)
     ]
-    there = [route for route in found if isinstance(route, _Endpoint)]
+    there = [one for route in found if isinstance(route, _Endpoints) for one in route.endpoints]
     if [route.serves for route in there] != [route.serves for route in wanted]:
         # One assignment: a request being routed meanwhile sees the old list or the new one.
-        found[:] = [*wanted, *others]
+        found[:] = [*([_Endpoints(wanted)] if wanted else []), *others]
     return status
 
 
