@@ -250,7 +250,9 @@ def redacted(span: ReadableSpan) -> ReadableSpan:
         context=context,
         parent=parent,
         resource=resource,
-        attributes=span.attributes if attributes is None else _counted(attributes, span.dropped_attributes),
+        attributes=_counted(
+            _as_dict(span.attributes) if attributes is None else attributes, span.dropped_attributes
+        ),
         events=_counted_list(span.events if events is None else events, span.dropped_events),
         links=_counted_list(span.links if links is None else links, span.dropped_links),
         kind=span.kind,

@@ -42,6 +42,8 @@ FRONT = (
     "otel_genapp.logs.RedactSecrets.filter", "otel_genapp.logs.add_context", "otel_genapp.logs.redact_secrets",
     # The bodies of our own threads, and what only sets an event for them.
     "otel_genapp.pipeline.events.EventBus._deliver", "otel_genapp.pipeline.folds.Folds._run",
+    "otel_genapp.pipeline.export.dispatch.Dispatch._run", "otel_genapp.pipeline.export.delivery.Delivery._run",
+    "otel_genapp.pipeline.traces.keeping.TraceKeeping._run",
     "otel_genapp.pipeline.errand.Errand._serve", "otel_genapp.pipeline.errand.Answer",
     # Read at the start only: a wrong setting may refuse.
     "otel_genapp.network.HostRule.__init__", "otel_genapp.network._Rule.parse",

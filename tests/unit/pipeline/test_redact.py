@@ -252,8 +252,12 @@ def test_nesting_has_a_bottom() -> None:
     assert REDACTED in json.dumps(shown)
 
 
-def test_counts_of_what_was_dropped_are_kept() -> None:
-    """A cleaned copy says as much as its span how many attributes, events and links the SDK dropped."""
+@pytest.mark.parametrize("secret", [SECRET, 3])
+def test_counts_of_what_was_dropped_are_kept(secret: str | int) -> None:
+    """A cleaned copy says as much as its span how many attributes, events and links the SDK dropped.
+
+    So it does where only its events and links had a secret.
+    """
     exporter = InMemorySpanExporter()
     limits = SpanLimits(
         max_span_attributes=2, max_events=1, max_links=1, max_event_attributes=1, max_link_attributes=1
@@ -262,7 +266,7 @@ def test_counts_of_what_was_dropped_are_kept() -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     links = [Link(span_context(), {"a": 1, "b": SECRET}) for _ in range(3)]
     started = provider.get_tracer("test").start_span("a", links=links)
-    started.set_attributes({"a": 1, "b": 2, "c": SECRET, "d": 4})
+    started.set_attributes({"a": 1, "b": 2, "c": secret, "d": 4})
     for _ in range(3):
         started.add_event("e", {"a": 1, "b": SECRET})
     started.end()
