@@ -238,10 +238,10 @@ def read_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
     return Settings(**values)
 
 
-def price_file_path(environ: Mapping[str, str] | None = None) -> str:
-    """The price file the environment names, for commands that need no other setting; empty for none."""
+def said_by_environment(setting: str, environ: Mapping[str, str] | None = None) -> str:
+    """What the environment says of one setting, for commands that need no other; empty for nothing."""
     environ = os.environ if environ is None else environ
-    return environ.get(ENVIRONMENT["prices"], "").strip()
+    return environ.get(ENVIRONMENT[setting], "").strip()
 
 
 def state_home(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:

@@ -130,11 +130,8 @@ class StateDirectory:
         try:
             with self._opened(start) as directory:
                 # The handle may be for entering only, so what it stands for is opened to be listed.
-                fd = (
-                    os.open(directory.at("."), os.O_RDONLY, dir_fd=directory.fd)
-                    if directory.fd is not None
-                    else None
-                )
+                has_handle = directory.fd is not None
+                fd = os.open(directory.at("."), os.O_RDONLY, dir_fd=directory.fd) if has_handle else None
                 try:
                     found = os.listdir(self.path if fd is None else fd)  # noqa: PTH208 - a path takes no descriptor
                 finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from otel_genapp.config import price_file_path
+from otel_genapp.config import said_by_environment
 from otel_genapp.pipeline.dialects.providers import provider_in
 from otel_genapp.pipeline.price_file import PriceEntry
 from otel_genapp.pipeline.price_library import DISTRIBUTION, PROVIDERS
@@ -79,7 +79,7 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         ConfigError: the price file is wrong.
     """
-    prices = Prices(given.file or price_file_path())
+    prices = Prices(given.file or said_by_environment("prices"))
     provider = None if given.provider is None else provider_in(given.provider) or given.provider
     rows = list(
         _named(prices, given.models, provider=provider) if given.models else _listed(prices, provider)

@@ -93,9 +93,12 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser; skips where there is none, and fails there with CI=true."""
+    """The browser; skips where there is none, and fails there with CI=true.
+
+    Playwright keeps an event loop running in this thread: other modules want one of their own.
+    """
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     reason = "" if path else "Chromium is not installed: apt install chromium"
     try:

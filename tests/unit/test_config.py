@@ -12,8 +12,8 @@ from otel_genapp.config import (
     OtelEnvironment,
     Settings,
     prefer_stable_http_conventions,
-    price_file_path,
     read_settings,
+    said_by_environment,
     state_home,
 )
 from otel_genapp.errors import AlreadyConfiguredError, ConfigError, GenappError, MissingDependencyError
@@ -109,8 +109,8 @@ def test_every_setting_has_its_variable() -> None:
 
 def test_the_price_file_by_itself() -> None:
     """A command that needs nothing else finds the price file without a name of the app."""
-    assert price_file_path({"GENAPP_PRICES": " prices.toml "}) == "prices.toml"
-    assert price_file_path({}) == ""
+    assert said_by_environment("prices", {"GENAPP_PRICES": " prices.toml "}) == "prices.toml"
+    assert said_by_environment("prices", {}) == ""
 
 
 def test_arguments_win() -> None:

@@ -254,10 +254,7 @@ def test_nesting_has_a_bottom() -> None:
 
 @pytest.mark.parametrize("secret", [SECRET, 3])
 def test_counts_of_what_was_dropped_are_kept(secret: str | int) -> None:
-    """A cleaned copy says as much as its span how many attributes, events and links the SDK dropped.
-
-    So it does where only its events and links had a secret.
-    """
+    """A copy says as its span how many attributes, events and links were dropped, wherever the secret was."""
     exporter = InMemorySpanExporter()
     limits = SpanLimits(
         max_span_attributes=2, max_events=1, max_links=1, max_event_attributes=1, max_link_attributes=1

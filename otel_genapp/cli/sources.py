@@ -1,0 +1,233 @@
+"""Where a command reads: the state directory of an app on this host, any store, or a running service.
+
+Reading disturbs nobody: no telemetry is started, and what living workers have written to their
+journals is brought into the store first, as any of them would do, so that numbers are exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+from otel_genapp.config import ENVIRONMENT, Settings, read_settings, said_by_environment, state_home
+from otel_genapp.errors import ConfigError, GenappError
+from otel_genapp.ledger.journal import Journal
+from otel_genapp.ledger.keeping import Ledger
+from otel_genapp.ledger.opening import open_store
+from otel_genapp.pipeline.pricing import Prices
+from otel_genapp.read.sessions import Sessions, sums_dict
+from otel_genapp.read.traces import Traces, is_id, traces_dict
+from otel_genapp.semconv import HEADER_AUTH
+from otel_genapp.state_directory import directory_name, open_state_directory
+
+DRAIN_S = 10.0
+_ANSWER_S = 20.0
+_ANSWER_BYTES = 64 * 2**20
+
+
+class SourceError(GenappError):
+    """Nothing can be read there; the message says why, and what to do."""
+
+
+class Source(Protocol):
+    """What commands read, as the JSON of the endpoints."""
+
+    def sessions(self, *, by: str, limit: int) -> list[dict[str, Any]]:
+        """The first sessions in that order, each with its sums."""
+
+    def session(self, session_id: str) -> dict[str, Any] | None:
+        """One session, None when it is unknown."""
+
+    def trace(self, correlation_id: str) -> dict[str, Any] | None:
+        """What happened under a correlation id, None when nothing is known of it."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where to read."""
+    where = parser.add_argument_group("where to read")
+    where.add_argument("--app", help=f"the app on this host ({ENVIRONMENT['app']})")
+    where.add_argument("--env", help=f"its environment ({ENVIRONMENT['env']})")
+    where.add_argument("--state-dir", help=f"where its state directory is ({ENVIRONMENT['state_dir']})")
+    where.add_argument("--store", help=f"a store instead, by its URL ({ENVIRONMENT['store']})")
+    where.add_argument("--url", help="a running service instead, such as http://localhost:8000")
+    where.add_argument(
+        "--token",
+        help=f"for the service; better in {ENVIRONMENT['internal_auth']}, where nobody else sees it",
+    )
+
+
+def open_source(given: argparse.Namespace) -> Source:
+    """The source that the options name.
+
+    Raises:
+        ConfigError: they cannot be understood.
+        SourceError: nothing is there.
+    """
+    if given.url:
+        return Service.of(given.url, given.token)
+    return Kept(_settings_of(given))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service, by its endpoints."""
+
+    url: str
+    token: str
+
+    @classmethod
+    def of(cls, url: str, token: str | None) -> Service:
+        """The service at an address.
+
+        Raises:
+            ConfigError: it is no address, or there is no token.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"--url must begin with http:// or https://, got {url[:100]!r}")
+        tokens = read_settings(app="any", internal_auth=token).internal_auth
+        if not tokens:
+            raise ConfigError(f"a service wants a token: set {ENVIRONMENT['internal_auth']} or give --token")
+        return cls(url.rstrip("/"), tokens[0])
+
+    def sessions(self, *, by: str, limit: int) -> list[dict[str, Any]]:
+        if by != "recent":
+            raise SourceError(
+                "a service lists its sessions by last activity; for other orders read its store"
+            )
+        page = self._ask(f"/events/metrics/sessions?{urlencode({'limit': limit})}") or {}
+        found = [self.session(one) for one in page.get("sessions", ())]
+        return [one for one in found if one is not None]
+
+    def session(self, session_id: str) -> dict[str, Any] | None:
+        return self._ask(f"/events/metrics/session/{quote(session_id, safe='')}")
+
+    def trace(self, correlation_id: str) -> dict[str, Any] | None:
+        return self._ask(f"/events/traces/{quote(correlation_id, safe='')}")
+
+    def _ask(self, path: str) -> dict[str, Any] | None:
+        asked = urllib.request.Request(self.url + path, headers={HEADER_AUTH: self.token})  # noqa: S310 - http or https
+        try:
+            with urllib.request.urlopen(asked, timeout=_ANSWER_S) as answer:  # noqa: S310 - as above
+                found: dict[str, Any] = json.loads(answer.read(_ANSWER_BYTES))
+                return found
+        except urllib.error.HTTPError as error:
+            self._require_known(error)
+            return None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise SourceError(f"{self.url} does not answer as a service should: {reason}") from None
+
+    def _require_known(self, error: urllib.error.HTTPError) -> None:
+        """Let an answer pass that says the id is unknown.
+
+        Raises:
+            SourceError: it says something else.
+        """
+        said: Mapping[str, Any] = {}
+        with suppress(OSError, ValueError):
+            said = json.loads(error.read(_ANSWER_BYTES))
+        if error.code == 404 and "error" in said:
+            return
+        if error.code == 401:
+            raise SourceError(
+                f"{self.url} does not take this token: it is one of its internal_auth that is wanted"
+            )
+        if error.code == 404:
+            raise SourceError(
+                f"{self.url} has no such endpoint: telemetry.mount(app), and a token in preprod and prod"
+            )
+        raise SourceError(f"{self.url} answers {error.code} {said.get('error', '')}".rstrip())
+
+
+class Kept:
+    """A store, and where it is a state directory's, the journals beside it."""
+
+    def __init__(self, settings: Settings) -> None:
+        state = open_state_directory(settings)
+        if state.path is None and not settings.store:
+            raise SourceError(state.problem)
+        opened = open_store(settings, state, on_evict=lambda: None)
+        prices = Prices(settings.prices)
+        self._ledger = Ledger(
+            opened.store,
+            state=state,
+            journal=Journal(state, on_loss=lambda _reason: None) if state.path is not None else None,
+            price=prices.priced,
+            count_stored=lambda _number: None,
+            count_loss=lambda _what, _reason: None,
+            is_needed=lambda _segment: True,  # whose they are removes them
+        )
+        self._reading = Sessions(opened.store, self._catch_up)
+        self._traces = Traces(opened.spans, opened.calls, catch_up=self._catch_up, url=settings.trace_url)
+
+    def sessions(self, *, by: str, limit: int) -> list[dict[str, Any]]:
+        return [
+            {"session_id": one.session_id, **sums_dict(one.sums)}
+            for one in self._reading.ranked(by, limit=limit).sessions
+        ]
+
+    def session(self, session_id: str) -> dict[str, Any] | None:
+        found = self._reading.get(session_id)
+        return found.as_dict() if found is not None else None
+
+    def trace(self, correlation_id: str) -> dict[str, Any] | None:
+        if not is_id(correlation_id):
+            raise SourceError("a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        found = self._traces.by_correlation_id(correlation_id)
+        if not found:
+            one = self._traces.by_trace_id(correlation_id)
+            found = [one] if one is not None else []
+        return traces_dict(correlation_id, found, notes=self._traces.notes) if found else None
+
+    def _catch_up(self) -> None:
+        self._ledger.drain(DRAIN_S)
+
+
+def _settings_of(given: argparse.Namespace) -> Settings:
+    """The settings of the app that is meant: the named one, or the only one there is on this host."""
+    named = {"env": given.env, "state_dir": given.state_dir, "store": given.store}
+    if given.app or said_by_environment("app"):
+        settings = read_settings(app=given.app, **named)
+        if not settings.store:
+            _require(settings)
+        return settings
+    if given.store:
+        return read_settings(app="any", **named)
+    found = _apps(given.state_dir)
+    if len(found) != 1:
+        listed = ", ".join(found) or "none"
+        raise SourceError(f"which app? name one with --app and --env; on this host there are: {listed}")
+    app, _, env = found[0].rpartition("-")
+    return read_settings(app=app, **{**named, "env": env})
+
+
+def _require(settings: Settings) -> None:
+    """Make no directory for an app that was never here.
+
+    Raises:
+        SourceError: it was not.
+    """
+    name = directory_name(settings.app, settings.env)
+    found = _apps(settings.state_dir)
+    if name not in found:
+        raise SourceError(
+            f"{settings.app} in {settings.env} has no state directory here; on this host there are: "
+            f"{', '.join(found) or 'none'}"
+        )
+
+
+def _apps(state_dir: str | None) -> list[str]:
+    """The names of the state directories on this host, `<app>-<env>`."""
+    given = state_dir or said_by_environment("state_dir")
+    for base in (Path(given).expanduser(),) if given else state_home():
+        with suppress(OSError):
+            return sorted(one.name for one in base.iterdir() if one.is_dir() and (one / "ledger.db").exists())
+    return []

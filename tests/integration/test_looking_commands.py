@@ -1,0 +1,162 @@
+"""`otel-genapp sessions`, `session` and `trace`: from a state directory, a store and a running service."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_genapp import Telemetry, bind, init_telemetry, llm_call
+from tests.processes import ROOT
+from tests.serving import Client, uvicorn_serving
+
+TOKEN = "Wk3-mask_Blue0Whale91Xo"
+
+
+def call_llm(session: str, *, number: int = 1, failing: bool = False) -> None:
+    for _ in range(number):
+        with bind(session_id=session, correlation_id=f"of-{session}"), llm_call("gpt-5", "openai") as call:
+            call.usage(input=100, output=20)
+            if failing:
+                call.to_fail("RateLimitError")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[tuple[Telemetry, Client]]:
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    with (
+        init_telemetry(
+            "shop", "prod", internal_auth=TOKEN, state_dir=str(tmp_path / "state"), app=app
+        ) as telemetry,
+        uvicorn_serving(app) as client,
+    ):
+        call_llm("anna", number=3)
+        call_llm("\x1b[31mred", number=1)
+        yield telemetry, client
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GENAPP_")}
+    return subprocess.run(
+        [sys.executable, "-m", "otel_genapp", *arguments],
+        cwd=ROOT, env={**plain, **environment}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def sources(telemetry: Telemetry, client: Client, folder: Path) -> dict[str, Mapping[str, str]]:
+    """Name -> the environment that leads to it, and options in `ARGS`."""
+    store = telemetry.status()["store"]
+    return {
+        "the only app here": {"ARGS": "", "GENAPP_STATE_DIR": str(folder)},
+        "a named app": {"ARGS": f"--app shop --env prod --state-dir {folder}"},
+        "a store": {"ARGS": f"--store {store}"},
+        "a service": {"ARGS": f"--url http://127.0.0.1:{client.port}", "GENAPP_INTERNAL_AUTH": TOKEN},
+    }
+
+
+def look(environment: Mapping[str, str], *command: str) -> Any:
+    """What a command says as JSON."""
+    options = environment["ARGS"].split()
+    found = run(
+        *command, "--json", *options, **{name: value for name, value in environment.items() if name != "ARGS"}
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    return json.loads(found.stdout)
+
+
+def test_every_source_says_the_same(service: tuple[Telemetry, Client], tmp_path: Path) -> None:
+    """What a living worker has just made is in every answer, to the token; its journal stays its own."""
+    telemetry, client = service
+    folder = tmp_path / "state"
+    call_llm("anna")  # in the journal, perhaps not in the store yet
+    expected = telemetry.sessions.get("anna")
+    assert expected is not None
+    journals = set(folder.rglob("journal-*"))
+    for name, environment in sources(telemetry, client, folder).items():
+        assert look(environment, "session", "anna") == expected.as_dict(), name
+        listed = look(environment, "sessions")["sessions"]
+        assert [(one["session_id"], one["total_requests"]) for one in listed] == [
+            ("anna", 4),
+            ("\x1b[31mred", 1),
+        ]
+        (trace, *_) = look(environment, "trace", "of-anna")["traces"]
+        assert trace["llm_calls"][0]["prompt_tokens"] == 100
+    assert journals <= set(folder.rglob("journal-*"))
+    call_llm("anna")
+    assert telemetry.totals()["total_requests"] == 6
+
+
+def test_text_for_people(service: tuple[Telemetry, Client], tmp_path: Path) -> None:
+    """Tables on stdout, notes on stderr; control characters of others do not reach the terminal."""
+    where = ("--app", "shop", "--env", "prod", "--state-dir", str(tmp_path / "state"))
+    telemetry, _ = service
+    assert telemetry.flush()
+    listed = run("sessions", *where)
+    assert [line.split()[:5] for line in listed.stdout.splitlines()] == [
+        ["session", "calls", "failed", "in", "out"],
+        ["\ufffd[31mred", "1", "0", "100", "20"],
+        ["anna", "3", "0", "300", "60"],
+    ]
+    shown = run("session", "anna", *where)
+    assert shown.stdout.count("of-anna") == 3
+    fall = run("trace", "of-anna", *where)
+    assert fall.stdout.count("chat gpt-5") == 3
+    assert "gpt-5: 100 in, 20 out" in fall.stdout
+    unknown = run("session", "nobody", *where)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "no session has the id 'nobody'" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "says"),
+    [
+        ("sessions --url http://127.0.0.1:1", {"GENAPP_INTERNAL_AUTH": "x"}, "does not answer"),
+        ("sessions --url 127.0.0.1:1", {"GENAPP_INTERNAL_AUTH": "x"}, "--url must begin with http"),
+        ("sessions --url http://127.0.0.1:1", {}, "a service wants a token: set GENAPP_INTERNAL_AUTH"),
+        ("sessions", {"GENAPP_STATE_DIR": "/nowhere"}, "which app? name one with --app and --env"),
+        (
+            "sessions --app other --env dev",
+            {"GENAPP_STATE_DIR": "/nowhere"},
+            "other in dev has no state directory",
+        ),
+        ("trace bad/id --store memory://", {}, "a correlation id is 1 to 128"),
+        ("sessions --store mysql://x", {}, "store must begin with one of"),
+        ("sessions --limit 0", {}, "must be a whole number from 1 to 1000"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_cannot_be_read_says_why(command: str, environment: dict[str, str], says: str) -> None:
+    """The message names the value and the remedy; nothing is made on the disk, and the exit code is 2."""
+    found = run(*command.split(), **environment)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert says in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not Path("/nowhere").exists()
+
+
+def test_a_wrong_token(service: tuple[Telemetry, Client]) -> None:
+    """The service refuses it, and the token is not shown."""
+    _, client = service
+    found = run("sessions", "--url", f"http://127.0.0.1:{client.port}", GENAPP_INTERNAL_AUTH="hunter2-wrong")
+    assert found.returncode == 2
+    assert "does not take this token" in found.stderr
+    assert "hunter2" not in found.stdout + found.stderr
+
+
+def test_a_reader_that_leaves(service: tuple[Telemetry, Client], tmp_path: Path) -> None:
+    """Who closes the pipe ends the command quietly."""
+    where = f"--app shop --env prod --state-dir {tmp_path / 'state'}"
+    command = [sys.executable, "-m", "otel_genapp", "session", "anna", *where.split()]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as looking:
+        assert looking.stdout is not None
+        assert looking.stderr is not None
+        looking.stdout.close()
+        assert looking.stderr.read() == b""
