@@ -238,6 +238,11 @@ def read_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
     return Settings(**values)
 
 
+def process_environment() -> Mapping[str, str]:
+    """A copy of the environment, for what examines it."""
+    return dict(os.environ)
+
+
 def said_by_environment(setting: str, environ: Mapping[str, str] | None = None) -> str:
     """What the environment says of one setting, for commands that need no other; empty for nothing."""
     environ = os.environ if environ is None else environ
