@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from otel_genapp.cli import demo, doctor, looking, prices
+from otel_genapp.cli import demo, doctor, looking, prices, tailing
 from otel_genapp.errors import GenappError
 from otel_genapp.version import __version__
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor.add_command(commands)
     prices.add_command(commands)
     looking.add_commands(commands)
+    tailing.add_command(commands)
     given = parser.parse_args(arguments)
     try:
         code: int = given.run(given)

@@ -104,7 +104,7 @@ def _fall(trace: Mapping[str, Any]) -> list[str]:
             else ""
         )
         call = calls.pop(span["span_id"], None)
-        said = f"  {_call(call)}" if call is not None else ""
+        said = f"  {call_text(call)}" if call is not None else ""
         rows.append(
             (
                 "  " * min(depth, 12) + span["name"],
@@ -116,12 +116,14 @@ def _fall(trace: Mapping[str, Any]) -> list[str]:
     lines = [f"trace {trace['trace_id']}" + (f"  {trace['url']}" if "url" in trace else "")]
     lines += _table(("", "", "", ""), rows)[1:]
     lines += [
-        f"  LLM call {call['model']}  {call['duration_ms']:.1f} ms  {_call(call)}" for call in calls.values()
+        f"  LLM call {call['model']}  {call['duration_ms']:.1f} ms  {call_text(call)}"
+        for call in calls.values()
     ]
     return [*lines, ""]
 
 
-def _call(call: Mapping[str, Any]) -> str:
+def call_text(call: Mapping[str, Any]) -> str:
+    """Model, tokens, cost, and what went wrong."""
     tokens = f"{_number(call['prompt_tokens'])} in, {_number(call['completion_tokens'])} out"
     status = "" if call["status"] == "success" else f", {call['status']} {call['error_type'] or ''}".rstrip()
     return f"{call['model']}: {tokens}, {_money(call['cost_usd'])}{status}"
@@ -139,7 +141,7 @@ def _sums(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns wide enough for what is in them; control characters of foreign texts do not reach the terminal."""
-    table = [tuple(head), *(tuple(_plain(cell) for cell in row) for row in rows)]
+    table = [tuple(head), *(tuple(plain(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -147,7 +149,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Without control characters, which belong to the terminal, and not too long."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text[:200])
 
 
@@ -180,5 +183,5 @@ def _say_json(found: object) -> int:
 
 
 def _nothing(why: str) -> int:
-    sys.stderr.write(f"otel-genapp: {_plain(why)}\n")
+    sys.stderr.write(f"otel-genapp: {plain(why)}\n")
     return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -140,6 +141,34 @@ def test_what_cannot_be_read_says_why(command: str, environment: dict[str, str],
     assert says in found.stderr
     assert "Traceback" not in found.stderr
     assert not Path("/nowhere").exists()
+
+
+def test_following(service: tuple[Telemetry, Client], tmp_path: Path) -> None:
+    """Each call once, in the order of time, those without a session too; Ctrl-C ends it well."""
+    telemetry, client = service
+    for environment in sources(telemetry, client, tmp_path / "state").values():
+        said = {name: value for name, value in environment.items() if name != "ARGS"}
+        last = run("tail", "--no-follow", "--json", "--session", "anna", *environment["ARGS"].split(), **said)
+        assert [json.loads(line)["prompt_tokens"] for line in last.stdout.splitlines()] == [100] * 3
+    where = ["--app", "shop", "--env", "prod", "--state-dir", str(tmp_path / "state")]
+    command = [sys.executable, "-u", "-m", "otel_genapp", "tail", *where]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        first = [following.stdout.readline() for _ in range(4)]
+        call_llm("bob", failing=True)
+        with llm_call("gpt-5", "openai") as call:
+            call.usage(input=7, output=1)
+        later = [following.stdout.readline() for _ in range(2)]
+        following.send_signal(signal.SIGINT)
+        rest, _ = following.communicate(timeout=30)
+    assert sum("  anna  " in line for line in first) == 3
+    assert "\x1b" not in "".join(first)
+    assert ("  fail  " in later[0], "  bob  of-bob" in later[0], "7 in, 1 out" in later[1]) == (
+        True,
+        True,
+        True,
+    )
+    assert (following.returncode, rest) == (0, "")
 
 
 def test_a_wrong_token(service: tuple[Telemetry, Client]) -> None:
