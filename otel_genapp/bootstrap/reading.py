@@ -54,6 +54,7 @@ class Reading:
             "own_health": own_health(counted),
             "active_sessions": machinery.active_sessions(),
             "in_flight": machinery.processor.in_flight,
+            "workers": machinery.workers.living,
             "app": machinery.settings.app,
             "env": machinery.settings.env,
             "status": machinery.describe(),

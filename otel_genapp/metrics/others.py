@@ -37,6 +37,8 @@ class Others:
         self._adding = AddingUp()
         self.last = NOBODY
         """What they had counted when they could be read last."""
+        self.living = 0
+        """How many there were then."""
         self.problem = ""
         """Why they cannot be read; "" if they can."""
 
@@ -88,6 +90,7 @@ class Others:
                         ),
                     )
         totals.add({name: mine.counted[name] for name in overfull})
+        self.living = len(view.living)
         gauges: Table = {}
         system: Table = {}
         add_system(system, view.dead, living=False)

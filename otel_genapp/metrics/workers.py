@@ -148,6 +148,11 @@ class WorkerMetrics:
             self._ask()
         return self._others.total(mine)
 
+    @property
+    def living(self) -> int:
+        """How many workers there were when they were asked last, this one included."""
+        return 1 + self._others.living
+
     def needs(self, segment: str) -> bool:
         """Whether a segment of a journal may still have to be replayed."""
         _, worker, number = segment.rsplit("-", 2)

@@ -54,8 +54,10 @@ def test_gauges_merge_by_their_rule(start: Start) -> None:
     for worker in (one, two, three):
         worker.gauges |= {"genapp_llm_in_flight": 2.0, "genapp_active_sessions": 7.0}
     assert (one.value("genapp_llm_in_flight"), one.value("genapp_active_sessions")) == (6, 7)
+    assert one.metrics.living == 3
     three.die()
     assert (one.value("genapp_llm_in_flight"), one.value("genapp_active_sessions")) == (4, 7)
+    assert one.metrics.living == 2
 
 
 def said(value: float, _options: CallbackOptions) -> list[Observation]:
