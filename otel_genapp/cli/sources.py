@@ -1,7 +1,7 @@
 """Where a command reads: the state directory of an app on this host, any store, or a running service.
 
-Reading disturbs nobody: no telemetry is started, and what living workers have written to their
-journals is brought into the store first, as any of them would do, so that numbers are exact.
+Reading disturbs nobody: no telemetry is started and no record is brought into the store. What living
+workers have in their journals is added to what the store says, so that numbers are exact.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +19,17 @@ from urllib.parse import quote, urlencode
 
 from otel_genapp.config import ENVIRONMENT, Settings, read_settings, said_by_environment, state_home
 from otel_genapp.errors import ConfigError, GenappError
-from otel_genapp.ledger.journal import Journal
-from otel_genapp.ledger.keeping import Ledger
 from otel_genapp.ledger.opening import open_store
+from otel_genapp.ledger.rollup import SessionRollup
+from otel_genapp.ledger.store import RANKINGS, FindsCalls
+from otel_genapp.ledger.waiting import Waiting
 from otel_genapp.pipeline.pricing import Prices
-from otel_genapp.read.sessions import Sessions, sums_dict
-from otel_genapp.read.traces import Traces, is_id, traces_dict
-from otel_genapp.semconv import HEADER_AUTH
+from otel_genapp.read.sessions import SessionSummary, sums_dict
+from otel_genapp.read.traces import Trace, Traces, is_id, traces_dict
+from otel_genapp.records import LLMCall, Record
+from otel_genapp.semconv import HEADER_AUTH, NO_SESSION
 from otel_genapp.state_directory import directory_name, open_state_directory
 
-DRAIN_S = 10.0
 _ANSWER_S = 20.0
 _ANSWER_BYTES = 64 * 2**20
 
@@ -148,47 +149,76 @@ class Service:
 
 
 class Kept:
-    """A store, and where it is a state directory's, the journals beside it."""
+    """A store, and what waits for it in a state directory's journals."""
 
     def __init__(self, settings: Settings) -> None:
         state = open_state_directory(settings)
         if state.path is None and not settings.store:
             raise SourceError(state.problem)
         opened = open_store(settings, state, on_evict=lambda: None)
-        prices = Prices(settings.prices)
-        self._ledger = Ledger(
-            opened.store,
-            state=state,
-            journal=Journal(state, on_loss=lambda _reason: None) if state.path is not None else None,
-            price=prices.priced,
-            count_stored=lambda _number: None,
-            count_loss=lambda _what, _reason: None,
-            is_needed=lambda _segment: True,  # whose they are removes them
-        )
-        self._reading = Sessions(opened.store, self._catch_up)
-        self._traces = Traces(opened.spans, opened.calls, catch_up=self._catch_up, url=settings.trace_url)
+        self._store = opened.store
+        self._calls = opened.calls
+        self._waiting = Waiting(opened.store, state, price=Prices(settings.prices).priced)
+        self._spans = opened.spans
+        self._url = settings.trace_url
 
     def sessions(self, *, by: str, limit: int) -> list[dict[str, Any]]:
-        return [
-            {"session_id": one.session_id, **sums_dict(one.sums)}
-            for one in self._reading.ranked(by, limit=limit).sessions
-        ]
+        def read(waiting: Sequence[Record]) -> list[SessionRollup]:
+            found = {
+                one.session_id: one for one in self._store.ranked(by=by, limit=limit, cursor=None).sessions
+            }
+            for record in waiting:
+                if record.session_id is not None and record.session_id not in found:
+                    session_id = record.session_id
+                    found[session_id] = self._store.session(session_id) or SessionRollup(session_id)
+            for record in waiting:
+                if record.session_id is not None:
+                    found[record.session_id].add(record)
+            return sorted(found.values(), key=lambda one: RANKINGS[by](one.sums), reverse=True)[:limit]
+
+        return [{"session_id": one.session_id, **sums_dict(one.sums)} for one in self._waiting.look(read)]
 
     def session(self, session_id: str) -> dict[str, Any] | None:
-        found = self._reading.get(session_id)
-        return found.as_dict() if found is not None else None
+        def read(waiting: Sequence[Record]) -> SessionRollup | None:
+            found = self._store.session(session_id)
+            for record in waiting:
+                if (record.session_id or NO_SESSION) == session_id:
+                    found = found or SessionRollup(session_id)
+                    found.add(record)
+            return found
+
+        found = self._waiting.look(read)
+        return SessionSummary(found).as_dict() if found is not None else None
 
     def trace(self, correlation_id: str) -> dict[str, Any] | None:
         if not is_id(correlation_id):
             raise SourceError("a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        found = self._traces.by_correlation_id(correlation_id)
-        if not found:
-            one = self._traces.by_trace_id(correlation_id)
-            found = [one] if one is not None else []
-        return traces_dict(correlation_id, found, notes=self._traces.notes) if found else None
 
-    def _catch_up(self) -> None:
-        self._ledger.drain(DRAIN_S)
+        def read(waiting: Sequence[Record]) -> tuple[list[Trace], Sequence[str]]:
+            calls = _Calls(waiting, self._calls) if self._calls is not None else None
+            traces = Traces(self._spans, calls, catch_up=lambda: None, url=self._url)
+            found = traces.by_correlation_id(correlation_id)
+            one = traces.by_trace_id(correlation_id) if not found else None
+            return found or ([one] if one is not None else []), traces.notes
+
+        found, notes = self._waiting.look(read)
+        return traces_dict(correlation_id, found, notes=notes) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Those that wait, and those of the store."""
+
+    waiting: Sequence[Record]
+    kept: FindsCalls
+
+    def calls_by_correlation(self, correlation_id: str, *, limit: int) -> tuple[LLMCall, ...]:
+        waiting = [
+            one
+            for one in reversed(self.waiting)
+            if isinstance(one, LLMCall) and one.correlation_id == correlation_id
+        ]
+        return (*waiting, *self.kept.calls_by_correlation(correlation_id, limit=limit))[:limit]
 
 
 def _settings_of(given: argparse.Namespace) -> Settings:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from typing import Any
 import pytest
 
 from otel_genapp import Telemetry, bind, init_telemetry, llm_call
+from otel_genapp.ledger import codec
+from otel_genapp.ledger.journal import Journal
+from otel_genapp.ledger.sql import SQLStore
+from otel_genapp.state_directory import StateDirectory
+from tests.builders import call
+from tests.fakes import eventually
 from tests.processes import ROOT
 from tests.serving import Client, uvicorn_serving
 
@@ -22,10 +29,10 @@ TOKEN = "Wk3-mask_Blue0Whale91Xo"
 
 def call_llm(session: str, *, number: int = 1, failing: bool = False) -> None:
     for _ in range(number):
-        with bind(session_id=session, correlation_id=f"of-{session}"), llm_call("gpt-5", "openai") as call:
-            call.usage(input=100, output=20)
+        with bind(session_id=session, correlation_id=f"of-{session}"), llm_call("gpt-5", "openai") as one:
+            one.usage(input=100, output=20)
             if failing:
-                call.to_fail("RateLimitError")
+                one.to_fail("RateLimitError")
 
 
 @pytest.fixture
@@ -156,8 +163,8 @@ def test_following(service: tuple[Telemetry, Client], tmp_path: Path) -> None:
         assert following.stdout is not None
         first = [following.stdout.readline() for _ in range(4)]
         call_llm("bob", failing=True)
-        with llm_call("gpt-5", "openai") as call:
-            call.usage(input=7, output=1)
+        with llm_call("gpt-5", "openai") as one:
+            one.usage(input=7, output=1)
         later = [following.stdout.readline() for _ in range(2)]
         following.send_signal(signal.SIGINT)
         rest, _ = following.communicate(timeout=30)
@@ -178,6 +185,31 @@ def test_a_wrong_token(service: tuple[Telemetry, Client]) -> None:
     assert found.returncode == 2
     assert "does not take this token" in found.stderr
     assert "hunter2" not in found.stdout + found.stderr
+
+
+def test_looking_on_brings_nothing_in(tmp_path: Path) -> None:
+    """What a dead worker left in its journal is in the answers, and stays for the application, which has the prices."""
+    folder = tmp_path / "state"
+    with init_telemetry("shop", "prod", internal_auth=TOKEN, state_dir=str(folder)):
+        call_llm("anna")
+    # The application's own threads bring in what they find, until they have ended.
+    assert eventually(lambda: not any(one.name == "otel-genapp-folds" for one in threading.enumerate()))
+    state = StateDirectory(folder / "shop-prod")
+    journal = Journal(state, on_loss=pytest.fail)
+    for number in range(3):
+        record = call(f"left-{number}", session_id="anna", correlation_id="left")
+        journal.append(codec.encode(record), then=lambda _position: None)
+    journal.close()
+    where = {"ARGS": f"--app shop --env prod --state-dir {folder}"}
+    for _ in range(2):
+        assert look(where, "session", "anna")["total_requests"] == 4
+        assert look(where, "sessions")["sessions"][0]["total_requests"] == 4
+        assert sum(len(one["llm_calls"]) for one in look(where, "trace", "left")["traces"]) == 3
+    store = SQLStore.open(f"sqlite:///{folder}/shop-prod/ledger.db")
+    assert store.totals().overall.calls == 1
+    store.close()
+    with init_telemetry("shop", "prod", internal_auth=TOKEN, state_dir=str(folder)) as telemetry:
+        assert telemetry.totals()["total_requests"] == 4
 
 
 def test_a_reader_that_leaves(service: tuple[Telemetry, Client], tmp_path: Path) -> None:
