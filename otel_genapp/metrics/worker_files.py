@@ -93,16 +93,7 @@ class WorkerFiles:
 
     def is_dead(self, worker: str) -> bool:
         """Whether it is known that a worker has died; who cannot be asked is taken for living."""
-        fd = self._state.open_to_read(self.name(worker, LOCK))
-        if fd is None:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-        return True
+        return self._is_free(self.name(worker, LOCK)) is True
 
     def write(self, worker: str, snapshot: Snapshot, *, durable: bool = False) -> bool:
         """Replace a worker's snapshot, whole or not at all; one thread, and of the dead one process, at a time."""
@@ -216,15 +207,20 @@ class WorkerFiles:
 
     def _is_held(self, name: str) -> bool:
         """Whether a living worker, of another container perhaps, holds this file."""
-        if not name.endswith(LOCK) or (fd := self._state.open_to_read(name)) is None:
-            return False
+        return name.endswith(LOCK) and self._is_free(name) is False
+
+    def _is_free(self, name: str) -> bool | None:
+        """Whether nobody holds a lock file; None where it cannot be opened."""
+        fd = self._state.open_to_read(name)
+        if fd is None:
+            return None
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            return True
+            return False
         finally:
             os.close(fd)
-        return False
+        return True
 
     def _are_old(self, names: Collection[str]) -> bool:
         limit_s = time.time() - UNLOCKED_LIMIT_S
