@@ -22,7 +22,7 @@ from tests.browser.conftest import TOKEN, Service, serving
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 SIZE: ViewportSize = {"width": 1180, "height": 880}
-PRICES = {"gpt-5-mini": (250, 2000), "gpt-5": (1250, 10_000), "claude-sonnet-4-5": (3000, 15_000)}
+PRICES = {"gpt-5-mini": (250, 2000), "gpt-5": (1250, 10_000), "mistral-large": (2000, 6000)}
 """Nano-dollars for a token of input and output."""
 TOOLS = ("search_catalogue", "order_status", "refund")
 NAMES = ("ada", "alan", "barbara", "edsger", "grace", "ken", "margaret", "radia")
@@ -42,7 +42,7 @@ def an_hour() -> Iterator[LLMCall]:
             call_id=f"picture-{number}", started_at_ns=now_ns - int(ago_s * 1e9),
             duration_ms=chance.lognormvariate(6.6, 0.5), first_token_ms=chance.uniform(80, 260), status=status,
             error_type="RateLimitError" if status == "fail" else None,
-            provider="anthropic" if model.startswith("claude") else "openai", model=model,
+            provider="mistral_ai" if model.startswith("mistral") else "openai", model=model,
             usage=usage if status == "success" else Usage(), cost_nano_usd=priced if status == "success" else None,
             tool_names=(chance.choice(TOOLS),) if number % 3 == 0 else (), tool_calls=int(number % 3 == 0),
             session_id=f"{chance.choice(NAMES)}-{1 + number % 3}", correlation_id=f"{number:032x}",
