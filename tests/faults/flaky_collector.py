@@ -133,7 +133,9 @@ class Collector:
         return sum(last.values())
 
     def _lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for line in self._ledger.read_text(encoding="utf-8").splitlines():
+        # What comes after the last end of a line is being written now.
+        written, _, _ = self._ledger.read_text(encoding="utf-8").rpartition("\n")
+        for line in written.splitlines():
             found = json.loads(line)
             yield found.pop("what"), found
 

@@ -8,6 +8,7 @@ import sqlite3
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -72,16 +73,6 @@ class Database:
                     self.file.require_current()
                 yield connection
 
-    def _begin_sqlite(self, connection: Connection) -> None:
-        # A deferred transaction that reads first and writes later fails as soon as there are two of them.
-        if self.file is not None and connection.get_execution_options().get("genapp_writes"):
-            try:
-                self.file.begin(connection.connection.dbapi_connection)
-            except sqlite3.Error as error:
-                raise DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error) from error
-        else:
-            connection.exec_driver_sql("BEGIN")
-
     @property
     def url(self) -> str:
         """Where it is, its password included."""
@@ -139,6 +130,7 @@ class Database:
         """Leave the connections to the parent; for the child of a fork."""
         if self._pid != os.getpid():
             _leave(self._opened)
+            self._last_close.detach()
             self._engine.dispose(close=False)
             self._begin()
 
@@ -171,9 +163,25 @@ class Database:
             )  # fmt: skip
         else:
             engine = create_engine(self._url, creator=self.file.connect)
-            event.listen(engine, "begin", self._begin_sqlite)
-        event.listen(engine, "connect", lambda connection, _record: self._opened.add(connection))
+            event.listen(engine, "begin", partial(_begin_sqlite, self.file))
+        opened = self._opened
+        event.listen(engine, "connect", lambda connection, _record: opened.add(connection))
+        # Whoever read after `close` has opened connections again, and nobody closes them but this: the engine
+        # must not know the database, or neither would ever go.
+        self._last_close = weakref.finalize(self, engine.dispose)
+        self._last_close.atexit = False
         return engine
+
+
+def _begin_sqlite(file: SQLiteFile, connection: Connection) -> None:
+    # A deferred transaction that reads first and writes later fails as soon as there are two of them.
+    if connection.get_execution_options().get("genapp_writes"):
+        try:
+            file.begin(connection.connection.dbapi_connection)
+        except sqlite3.Error as error:
+            raise DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error) from error
+    else:
+        connection.exec_driver_sql("BEGIN")
 
 
 def _parsed(url: str) -> URL:
