@@ -120,6 +120,19 @@ class Store(Protocol):
         """Release what the store holds. Reading afterwards answers as before."""
 
 
+class Arrivals(Protocol):
+    """A store that several processes write to, and that tells what came in since one looked last."""
+
+    def arrivals(self, *, after: str | None, limit: int) -> CallPage:
+        """Kept calls in the order in which they came in, after a place; without one the last ones.
+
+        `next` is where to go on, and never None. It may lie before the last call that was given.
+
+        Raises:
+            ValueError: `after` is not a place that this store gave.
+        """
+
+
 def number_in(cursor: str | None) -> int | None:
     """The number a cursor stands for; None for no cursor.
 

@@ -6,14 +6,16 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from otel_genapp import semconv
+from otel_genapp.errors import StoreError
 from otel_genapp.ledger.clickhouse import ClickHouseStore
 from otel_genapp.ledger.clickhouse import store as clickhouse_store
 from otel_genapp.ledger.rollup import Rollup
-from otel_genapp.ledger.sql import cells
+from otel_genapp.ledger.sql import SQLStore, cells
 from otel_genapp.ledger.store import Store
 from otel_genapp.records import Record
 from tests.builders import MINUTE_NS, START_NS, amendment, call
@@ -48,6 +50,44 @@ def test_two_see_the_same(open_store: Factory) -> None:
     assert one.positions() == other.positions() == {"journal-a": 10, "journal-b": 20}
     assert one.clear("s1")
     assert (other.session("s1"), other.totals().overall.calls) == (None, 2)
+
+
+def test_arrivals_are_told_once(open_store: Factory) -> None:
+    """Another process hears of each kept call in the order in which they came, from any place it was told."""
+    writer, reader = open_store(), open_store()
+    assert isinstance(reader, SQLStore | ClickHouseStore)
+    writer.apply(call(str(number), session_id=None if number % 3 else "s1") for number in range(5))
+    writer.apply([amendment("0")])
+    last = reader.arrivals(after=None, limit=3)
+    assert [each.call_id for each in last.calls] == ["2", "3", "4"]
+    writer.apply(call(str(number)) for number in range(5, 12))
+    heard: list[str] = []
+    place, deadline = last.next, time.monotonic() + 20
+    while "11" not in heard:
+        assert time.monotonic() < deadline, heard
+        page = reader.arrivals(after=place, limit=4)
+        assert (len(page.calls) <= 4, page.next is not None) == (True, True)
+        heard += [each.call_id for each in page.calls]
+        place = page.next
+    # ClickHouse tells those of the last moment again, so that none is missed.
+    assert [name for name in heard if int(name) > 4] == [str(number) for number in range(5, 12)]
+    assert reader.arrivals(after=place, limit=4).calls == ()
+    with pytest.raises(ValueError, match="cursor"):
+        reader.arrivals(after="elsewhere", limit=4)
+
+
+def test_one_who_only_reads_makes_nothing(url: str) -> None:
+    """A store that is opened to read says that there are no tables, and reads them once they are there."""
+    kind: type[SQLStore | ClickHouseStore] = ClickHouseStore if url.startswith("clickhouse") else SQLStore
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).touch(mode=0o600)
+    reader = kind.open(url, reads_only=True)
+    with pytest.raises(StoreError, match="no tables yet"):
+        reader.sessions(limit=1, cursor=None)
+    with opened_at(url) as open_one:
+        open_one().apply([call("1")])
+        assert reader.sessions(limit=1, cursor=None).ids == ("s1",)
+    reader.close()
 
 
 def test_a_part_of_a_journal_counts_once_without_its_detail(open_store: Factory) -> None:

@@ -66,6 +66,16 @@ WHERE (hour, session, at_ns, identity) GLOBAL IN (
 )
 ORDER BY number DESC, identity DESC"""  # noqa: S608 - as above
 
+# Which ones are new is told by the server's clock, so what is being written now is left for the next time.
+_SETTLED_US = 2_000_000
+_LOOK_BACK_S = 86_400
+_NOW_US = "SELECT toUnixTimestamp64Micro(now64(6))"
+_ARRIVED = f"""\
+SELECT number, identity, record FROM {CALLS.name} FINAL
+WHERE hour >= toDateTime({{hour:UInt32}}, 'UTC') AND number <= {{end:Int64}}
+    AND (number, identity) > ({{number:Int64}}, unhex({{key:String}}))
+ORDER BY number <order>, identity <order> LIMIT {{limit:UInt64}}"""  # noqa: S608 - as above
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -152,6 +162,28 @@ def calls_of(server: Server, session: Session, *, limit: int, cursor: Cursor) ->
         if isinstance(record, LLMCall):
             found.append((Cursor(number, identity), record))
     return found
+
+
+def arrivals_of(server: Server, *, after: Cursor | None, limit: int) -> tuple[list[LLMCall], Cursor]:
+    """Calls of the last day in the order in which they came in, after a place, and where to go on.
+
+    Without a place they are the last ones, those of this moment included; they are given again then.
+    """
+    ((now_us,),) = server.rows(_NOW_US)
+    settled = now_us - _SETTLED_US
+    start = after or Cursor(0)
+    parameters = {
+        **start.parameters(limit),
+        "hour": hour_of((start.number or now_us) * 1000 - _LOOK_BACK_S * 10**9),
+        "end": NUMBER_LIMIT if after is None else settled,
+    }
+    rows = server.rows(_ARRIVED.replace("<order>", "DESC" if after is None else "ASC"), parameters)
+    rows = tuple(reversed(rows)) if after is None else tuple(rows)
+    found = (codec.decode(text.encode("ascii")) for _, _, text in rows)
+    calls = [record for record in found if isinstance(record, LLMCall)]
+    if after is not None and rows:
+        return calls, Cursor(rows[-1][0], rows[-1][1])
+    return calls, after or Cursor(settled)
 
 
 def page_of(server: Server, *, limit: int, cursor: Cursor) -> SessionPage:

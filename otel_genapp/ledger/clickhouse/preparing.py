@@ -53,6 +53,24 @@ def prepare(server: Server) -> tuple[int, bool]:
     return found["made"], on_cluster
 
 
+def require_current(server: Server) -> None:
+    """See that the tables are there and of this version, and change nothing.
+
+    Raises:
+        StoreError: they are not.
+    """
+    if META.name not in {name for (name,) in server.rows(_TABLES_THERE)}:
+        raise StoreError("the store has no tables yet: an application makes them when it starts")
+    found: dict[str, int] = dict(server.rows(_META))
+    version = found.get("version", 0)
+    require_known(version)
+    if version < VERSION:
+        raise StoreError(
+            f"the store has schema version {version}, this otel-genapp reads version {VERSION}: "
+            "start the application with it, which brings the store up to date"
+        )
+
+
 def _number_of_these(server: Server) -> int:
     """A number that no other tables have, and whoever else prepares these at the same moment finds too."""
     ((made,),) = server.rows(_UUID)

@@ -20,11 +20,12 @@ from otel_genapp.ledger.clickhouse.living import (
     Cursor,
     Session,
     active_since,
+    arrivals_of,
     calls_of,
     page_of,
     session_of,
 )
-from otel_genapp.ledger.clickhouse.preparing import prepare, require_known
+from otel_genapp.ledger.clickhouse.preparing import prepare, require_current, require_known
 from otel_genapp.ledger.clickhouse.rows import UNBOUND, hour_of, keyed, said, session_key, within
 from otel_genapp.ledger.clickhouse.schema import DROPPED, POSITIONS, VERSION
 from otel_genapp.ledger.clickhouse.server import Server
@@ -52,8 +53,9 @@ class ClickHouseStore:
     write_every_s = 1.0
     tidy_every_s = 300.0
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, reads_only: bool = False) -> None:
         self._server = server
+        self._reads_only = reads_only
         self._made: int | None = None
         self._on_cluster = False
         self._number = 0
@@ -66,16 +68,17 @@ class ClickHouseStore:
         self._ready = False
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, reads_only: bool = False) -> Self:
         """The store at `clickhouse://user:password@host:8123/database`.
 
         With `?secure=true` it is TLS on port 8443; `verify=false` and `ca_cert=/path` go with that.
+        One that `reads_only` makes no tables, and raises StoreError where there are none.
 
         Raises:
             ConfigError: the URL cannot be understood.
             MissingDependencyError: what it needs is not installed.
         """
-        return cls(Server(url))
+        return cls(Server(url), reads_only=reads_only)
 
     def prepare(self) -> None:
         """Make the tables, or bring them to this version; any other use does so too.
@@ -139,6 +142,12 @@ class ClickHouseStore:
         before = Cursor.read(cursor)
         with self._working() as server:
             return page_of(server, limit=limit, cursor=before)
+
+    def arrivals(self, *, after: str | None, limit: int) -> CallPage:
+        place = None if after is None else Cursor.read(after)
+        with self._working() as server:
+            calls, end = arrivals_of(server, after=place, limit=limit)
+        return CallPage(tuple(calls), str(end))
 
     def clear(self, session_id: str) -> bool:
         with self._working() as server:
@@ -217,6 +226,10 @@ class ClickHouseStore:
             self.restart()
 
     def _prepare(self) -> None:
+        if self._reads_only:
+            require_current(self._server)
+            self._ready = True
+            return
         made, self._on_cluster = prepare(self._server)
         if self._made is None:
             self._made = made

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
 
-from otel_genapp.errors import ConfigError, MissingDependencyError
+from otel_genapp.errors import ConfigError, MissingDependencyError, StoreError
 from otel_genapp.ledger.sql.sqlite_file import Identity, SQLiteFile
 
 _WRITERS = 0x67656E61
@@ -25,6 +25,7 @@ _LOCK_WRITERS = (
 )
 _PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 """Seconds and milliseconds until a PostgreSQL that says nothing is given up; a URL may say otherwise."""
+NO_TABLES = "the store has no tables yet: an application makes them when it starts"
 _PAGES_AT_ONCE = 2_000
 _SQLITE, _POSTGRES = ("sqlite", "sqlite+pysqlite"), "postgresql+psycopg"
 
@@ -100,6 +101,19 @@ class Database:
         if self.file is not None:
             self._own().dispose()
             self.file.make()
+
+    def find(self) -> None:
+        """Remember which file it is; never make one.
+
+        Raises:
+            StoreError: there is none, or nothing is in it.
+        """
+        if self.file is None:
+            return
+        if not self.file.find():
+            raise StoreError(f"there is no store at {self.file.path}")
+        if self.file.is_empty:  # to open it would already make it a database
+            raise StoreError(NO_TABLES)
 
     def is_damage(self, error: DatabaseError) -> bool:
         """Whether this error says that the file of a SQLite database is damaged."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, inspect, select
 
 from otel_genapp.errors import StoreError
 from otel_genapp.ledger.sql import schema
+from otel_genapp.ledger.sql.engine import NO_TABLES
 
 STEPS: Mapping[int, Callable[[Connection], Any]] = MappingProxyType({})
 """Version -> what makes the next one of it, forward only."""
@@ -22,6 +23,23 @@ def current(connection: Connection) -> int | None:
         return None
     found = read_meta(connection)
     return found["made"] if found.get("version") == schema.VERSION else None
+
+
+def require_current(connection: Connection) -> None:
+    """See that the tables are there and of this version, and change nothing.
+
+    Raises:
+        StoreError: they are not.
+    """
+    if not inspect(connection).has_table(schema.meta.name):
+        raise StoreError(NO_TABLES)
+    version = read_meta(connection)["version"]
+    require_known(version)
+    if version < schema.VERSION:
+        raise StoreError(
+            f"the store has schema version {version}, this otel-genapp reads version {schema.VERSION}: "
+            "start the application with it, which brings the store up to date"
+        )
 
 
 def prepare(connection: Connection) -> int:

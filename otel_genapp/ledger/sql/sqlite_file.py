@@ -59,6 +59,11 @@ class SQLiteFile:
         """Whether it is still that file."""
         return self.identity is not None and self.identity == self._found()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody has made a database of it."""
+        return self.path.stat().st_size == 0
+
     def require_current(self) -> None:
         """Refuse to write to a file that has another name by now, or none.
 
@@ -76,6 +81,11 @@ class SQLiteFile:
                     self._beside(side).unlink(missing_ok=True)
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self.identity = self._found()
+
+    def find(self) -> bool:
+        """Remember which file it is, where there is one."""
+        self.identity = self._found()
+        return self.identity is not None
 
     def connect(self) -> sqlite3.Connection:
         """A connection that begins no transactions by itself; it never makes the file."""

@@ -77,6 +77,10 @@ class Statements:
         self._positions = self._selecting(schema.positions, f"segment IN ({said['texts']})")
         self._meta = self._selecting(schema.meta, "name <> ''")
         self._calls = f"SELECT number, record FROM {schema.records.name} WHERE {said['calls']}"  # noqa: S608 - as above
+        mark = "?" if is_sqlite else "%s"
+        kept = f"SELECT number, record FROM {schema.records.name} WHERE seq = 0 AND record IS NOT NULL"  # noqa: S608 - as above
+        self._last_calls = f"{kept} ORDER BY number DESC LIMIT {mark}"
+        self._calls_after = f"{kept} AND number > {mark} ORDER BY number LIMIT {mark}"
         self._session_twice = not is_sqlite
         self._numbers = f"SELECT number FROM {schema.records.name} WHERE {said['range']}"  # noqa: S608 - as above
 
@@ -93,6 +97,12 @@ class Statements:
         # Every call is number 0 of its records.
         key = (session, session) if self._session_twice else (session,)
         return self._rows(connection, self._calls, *key, before, limit)
+
+    def arrivals(self, connection: Connection, *, after: int | None, limit: int) -> Sequence[Row]:
+        """Number and record of calls in the order of their arrival, after a number, or the last ones."""
+        if after is None:
+            return tuple(reversed(self._rows(connection, self._last_calls, limit)))
+        return self._rows(connection, self._calls_after, after, limit)
 
     def positions(self, connection: Connection, segments: Iterable[str]) -> Sequence[Row]:
         """The rows of these segments' positions."""

@@ -48,8 +48,9 @@ class SQLStore:
     write_every_s = 0.0
     tidy_every_s = 30.0
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, reads_only: bool = False) -> None:
         self._database = database
+        self._reads_only = reads_only
         self._statements = Statements(database.dialect)
         self._begin()
         self._ready = False
@@ -61,14 +62,17 @@ class SQLStore:
         self._gate = Gate()
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, reads_only: bool = False) -> Self:
         """The store at `sqlite:///path` or `postgresql+psycopg://user@host/database`.
+
+        One that `reads_only` neither makes nor changes tables, nor puts a damaged file aside: that is
+        for the application to do. Reading raises StoreError then where there is nothing to read.
 
         Raises:
             ConfigError: the URL cannot be understood.
             MissingDependencyError: what it needs is not installed.
         """
-        return cls(Database(url))
+        return cls(Database(url), reads_only=reads_only)
 
     def prepare(self) -> None:
         """Make the tables, or bring them to this version; any other use does so too.
@@ -146,6 +150,19 @@ class SQLStore:
             rows = self._statements.calls(connection, found.id, before=before, limit=limit + 1)
             more = len(rows) > limit > 0
             return CallPage(tuple(_calls_in(rows[:limit])), str(rows[limit - 1][0]) if more else None)
+
+        return self._read(read)
+
+    def arrivals(self, *, after: str | None, limit: int) -> CallPage:
+        number = number_in(after)
+
+        def read(connection: Connection) -> CallPage:
+            last = self._statements.meta(connection)["number"]
+            # A place beyond the end is one of a database that was there before this one.
+            start = 0 if number is not None and number > last else number
+            rows = self._statements.arrivals(connection, after=start, limit=limit)
+            is_full = start is not None and len(rows) >= limit
+            return CallPage(tuple(_calls_in(rows)), str(rows[-1][0] if is_full else last))
 
         return self._read(read)
 
@@ -228,11 +245,22 @@ class SQLStore:
                 yield
             except DatabaseError as error:
                 # See what is there anew the next time: the tables may be gone, or the file be damaged.
-                self._database.set_aside(error, identity=identity)
+                if not self._reads_only:
+                    self._database.set_aside(error, identity=identity)
                 self._ready = False
                 raise
 
+    def _find(self) -> None:
+        """See that everything is there; for a store that only reads."""
+        self._database.find()
+        with self._database.reading() as connection:
+            migrations.require_current(connection)
+        self._ready = True
+
     def _prepare(self) -> None:
+        if self._reads_only:
+            self._find()
+            return
         for _ in range(_TRIES):
             self._database.renew()
             try:
