@@ -44,6 +44,9 @@ ENVIRONMENT: dict[str, str] = {
     "prices": "GENAPP_PRICES",
 }
 """Setting -> environment variable, all there are."""
+TELEMETRY_PREFIXES = ("GENAPP", "OTEL_")
+TELEMETRY_VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir", "PYTHONPATH")
+"""Further variables that change what telemetry does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,16 @@ def price_file_path(environ: Mapping[str, str] | None = None) -> str:
     """The price file the environment names, for commands that need no other setting; empty for none."""
     environ = os.environ if environ is None else environ
     return environ.get(ENVIRONMENT["prices"], "").strip()
+
+
+def telemetry_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that concern telemetry, as they are: for commands that look at a set-up. They hold secrets."""
+    environ = os.environ if environ is None else environ
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.upper().startswith(TELEMETRY_PREFIXES) or name in TELEMETRY_VARIABLES
+    }
 
 
 def state_home(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:

@@ -37,10 +37,10 @@ class SessionSummary:
         rollup = self.rollup
         return {
             "session_id": rollup.session_id,
-            **_sums(rollup.sums),
+            **sums_dict(rollup.sums),
             "models": sorted(rollup.models),
             "users": sorted(rollup.users),
-            "requests": [_request(call) for call in reversed(rollup.newest)],
+            "requests": [call_dict(call) for call in reversed(rollup.newest)],
             "requests_truncated": rollup.sums.calls > len(rollup.newest),
         }
 
@@ -98,13 +98,13 @@ def totals_dict(
     found = store.totals(from_ns=from_ns, to_ns=to_ns)
     overall = found.overall
     answer: dict[str, Any] = {
-        **_sums(overall),
+        **sums_dict(overall),
         "events": {
             "started": overall.calls + (in_flight if from_ns is None and to_ns is None else 0),
             "completed": overall.successful,
             "failed": overall.failed,
         },
-        "no_session": _sums(found.without_session),
+        "no_session": sums_dict(found.without_session),
         "by_model": _by_model(found.by_model),
     }
     if step_s is not None:
@@ -119,7 +119,7 @@ def _by_model(found: Mapping[tuple[str, str], Rollup]) -> dict[str, Any]:
     for (provider, model), rollup in sorted(found.items()):
         sums.setdefault(model, Rollup()).merge(rollup)
         providers.setdefault(model, []).append(provider)
-    return {model: {"providers": providers[model], **_sums(sums[model])} for model in sorted(sums)}
+    return {model: {"providers": providers[model], **sums_dict(sums[model])} for model in sorted(sums)}
 
 
 def _series(
@@ -142,11 +142,12 @@ def _series(
         # The first and the last step end where the range does, so that the steps add up to the totals.
         first = moment if from_ns is None else max(moment, from_ns)
         last = moment + step_ns if to_ns is None else min(moment + step_ns, to_ns)
-        answer.append({"time": _time(moment), **_sums(store.totals(from_ns=first, to_ns=last).overall)})
+        answer.append({"time": _time(moment), **sums_dict(store.totals(from_ns=first, to_ns=last).overall)})
     return answer
 
 
-def _sums(sums: Rollup) -> dict[str, Any]:
+def sums_dict(sums: Rollup) -> dict[str, Any]:
+    """Sums as every answer shows them."""
     successful = sums.successful
     total_tokens = sums.tokens.input + sums.tokens.output
     all_input = sums.tokens.input + sums.failed_tokens.input
@@ -184,7 +185,8 @@ def _sums(sums: Rollup) -> dict[str, Any]:
     }
 
 
-def _request(call: LLMCall) -> Mapping[str, Any]:
+def call_dict(call: LLMCall) -> dict[str, Any]:
+    """A call as it stands among the `requests` of its session."""
     return {
         "call_id": call.call_id,
         "at": _time(call.started_at_ns),
