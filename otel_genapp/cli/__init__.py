@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from otel_genapp.cli import demo, prices, sessions, tail
+from otel_genapp.cli import demo, doctor, prices, sessions, tail
 from otel_genapp.errors import GenappError
 from otel_genapp.version import __version__
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_command(commands)
+    doctor.add_command(commands)
     sessions.add_commands(commands)
     tail.add_command(commands)
     prices.add_command(commands)

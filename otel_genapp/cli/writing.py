@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 PIPED_COLUMNS = 500
@@ -48,13 +49,16 @@ def print_table(columns: Mapping[str, str], rows: Iterable[Sequence[Cell]]) -> N
 
 def _print_plainly(columns: Mapping[str, str], rows: Iterable[Sequence[Cell]]) -> None:
     lines = [list(columns), *([cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [
+        max(len(part) for text in column for part in text.split("\n")) for column in zip(*lines, strict=True)
+    ]
     for line in lines:
-        cells = (
-            text.rjust(width) if setting == "right" else text.ljust(width)
-            for text, width, setting in zip(line, widths, columns.values(), strict=True)
-        )
-        print_line(" ".join(cells).rstrip())
+        for parts in zip_longest(*(text.split("\n") for text in line), fillvalue=""):
+            cells = (
+                text.rjust(width) if setting == "right" else text.ljust(width)
+                for text, width, setting in zip(parts, widths, columns.values(), strict=True)
+            )
+            print_line(" ".join(cells).rstrip())
 
 
 def print_line(text: str = "") -> None:

@@ -42,6 +42,13 @@ _WAITING = "journal:"
 class ReadableStore(Store, Arrivals, Protocol):
     """A store that several processes share."""
 
+    def try_writing(self) -> None:
+        """Write what changes nothing.
+
+        Raises:
+            Exception: what the database says against it.
+        """
+
 
 class View:
     """What there is at one moment: a store's records, and those that are still on their way to it."""

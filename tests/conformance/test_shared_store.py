@@ -76,8 +76,8 @@ def test_arrivals_are_told_once(open_store: Factory) -> None:
         reader.arrivals(after="elsewhere", limit=4)
 
 
-def test_one_who_only_reads_makes_nothing(url: str) -> None:
-    """A store that is opened to read says that there are no tables, and reads them once they are there."""
+def test_one_who_only_looks_makes_nothing(url: str) -> None:
+    """A store that is opened to read says that there are no tables, and reads them once they are there; trying to write changes nothing."""
     kind: type[SQLStore | ClickHouseStore] = ClickHouseStore if url.startswith("clickhouse") else SQLStore
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).touch(mode=0o600)
@@ -87,6 +87,9 @@ def test_one_who_only_reads_makes_nothing(url: str) -> None:
     with opened_at(url) as open_one:
         open_one().apply([call("1")])
         assert reader.sessions(limit=1, cursor=None).ids == ("s1",)
+        before = reader.totals()
+        reader.try_writing()
+        assert (reader.totals(), reader.positions()) == (before, {})
     reader.close()
 
 

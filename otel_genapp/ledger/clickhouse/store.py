@@ -27,7 +27,7 @@ from otel_genapp.ledger.clickhouse.living import (
 )
 from otel_genapp.ledger.clickhouse.preparing import prepare, require_current, require_known
 from otel_genapp.ledger.clickhouse.rows import UNBOUND, hour_of, keyed, said, session_key, within
-from otel_genapp.ledger.clickhouse.schema import DROPPED, POSITIONS, VERSION
+from otel_genapp.ledger.clickhouse.schema import DROPPED, META, POSITIONS, VERSION
 from otel_genapp.ledger.clickhouse.server import Server
 from otel_genapp.ledger.clickhouse.sums import sums_of, sums_query
 from otel_genapp.ledger.rollup import CALLS_KEPT, Rollup, SessionRollup
@@ -193,6 +193,15 @@ class ClickHouseStore:
             retention.hide_old(server, before_ns, hidden_before_ns=meta.get(DROPPED, 0))
             retention.remove_old(server, old_ns, removal=self._removal(server))
             return ended
+
+    def try_writing(self) -> None:
+        """Write a row that is there already, and so changes no answer.
+
+        Raises:
+            Exception: what the server says against it.
+        """
+        with self._working() as server:
+            server.insert(META, [("version", VERSION)])
 
     def stand_still(self) -> None:
         """Nothing has to: a child makes a client and locks of its own."""

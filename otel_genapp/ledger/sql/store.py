@@ -215,6 +215,20 @@ class SQLStore:
     def close(self) -> None:
         self._database.close()
 
+    def try_writing(self) -> None:
+        """Write what is there already, and take it back.
+
+        Raises:
+            Exception: what the database says against it.
+        """
+
+        def write(connection: Connection) -> None:
+            meta = self._statements.meta(connection)
+            self._statements.replace(connection, schema.meta, rows=[("version", meta["version"])])
+            connection.rollback()
+
+        self._write(write)
+
     def stand_still(self) -> None:
         # SQLite has locks of its own, which nobody would ever release in the child; and a child that inherits
         # what it knows of an open file takes the parent's locks for its own.
