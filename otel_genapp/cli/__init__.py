@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 what was to be checked does not hold, 2 it could not run, 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tail.add_command(commands)
     prices.add_command(commands)
     given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know few characters
     try:
         code: int = given.run(given)
     except GenappError as error:

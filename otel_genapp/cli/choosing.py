@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from otel_genapp.cli.places import Wanted, add_app_options, find_state_directory
+from otel_genapp.cli.places import Wanted, add_app_options, find_state_directory, state_directories
 from otel_genapp.cli.service import ServiceSource, add_service_options, open_service
 from otel_genapp.cli.source import Source
 from otel_genapp.cli.stored import StoredSource
@@ -48,6 +48,7 @@ def open_source(given: argparse.Namespace, environ: Mapping[str, str]) -> Source
     if given.store:
         return StoredSource.of_store(given.store, prices)
     wanted = Wanted.read(given, environ)
-    return StoredSource.of_state_directory(
-        find_state_directory(wanted), store=environ.get(ENVIRONMENT["store"], "").strip(), prices=prices
-    )
+    store = environ.get(ENVIRONMENT["store"], "").strip()
+    if store and not any(wanted.fits(path.name) for path in state_directories(wanted.bases)):
+        return StoredSource.of_store(store, prices)  # of applications on other hosts
+    return StoredSource.of_state_directory(find_state_directory(wanted), store=store, prices=prices)

@@ -81,7 +81,7 @@ def find_state_directory(wanted: Wanted) -> StateDirectory:
     state = StateDirectory(fitting[0])
     state.names("journal")
     if state.problem:
-        raise ConfigError(state.problem)
+        raise ConfigError(f"{state.problem} (or run this as the user whose application it is)")
     return state
 
 

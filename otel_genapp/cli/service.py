@@ -15,9 +15,18 @@ from urllib.parse import quote, urlencode, urlsplit
 from otel_genapp.cli.source import Call, Calls, Listing, Session
 from otel_genapp.config import ENVIRONMENT, without_userinfo
 from otel_genapp.errors import ConfigError, GenappError
+from otel_genapp.ledger.rollup import SessionRollup
+from otel_genapp.read.sessions import SessionSummary, call_dict
+from otel_genapp.records import LLMCall
 from otel_genapp.semconv import HEADER_AUTH, NO_SESSION
 
 TIMEOUT_S = 10.0
+_NEEDED = frozenset({
+    "session_id", "total_requests", "failed_requests", "total_prompt_tokens", "total_completion_tokens",
+    "failed_prompt_tokens", "failed_completion_tokens", "last_request_at", "requests",
+})  # fmt: skip
+_SESSION = dict.fromkeys(SessionSummary(SessionRollup("")).as_dict())
+_CALL = dict.fromkeys(call_dict(LLMCall(call_id="", started_at_ns=0, duration_ms=0)))
 ANSWER_BYTES = 64 * 1024 * 1024
 SESSIONS_AT_ONCE = 50
 """Sessions looked into at once while following."""
@@ -160,13 +169,13 @@ class ServiceSource:
 
     def session(self, session_id: str) -> Session | None:
         try:
-            found: Session = self._service.get_json(f"/events/metrics/session/{quote(session_id, safe='')}")
+            found = self._service.get_json(f"/events/metrics/session/{quote(session_id, safe='')}")
         except ServiceError as error:
             if error.status != 404:
                 raise
             self._service.get_json("/events/metrics")  # which says so where the endpoints are not there
             return None
-        return found
+        return _completed(found, self.shown)
 
     def calls(self, session_id: str, *, limit: int) -> Sequence[Call]:
         found = self.session(session_id)
@@ -219,6 +228,8 @@ class ServiceSource:
             found = self.session(session_id)
         else:
             found = self._service.get_json("/events/metrics")
+            if not {"total_requests", "last_request_at"} <= found.keys():
+                raise ServiceError(f"{self.shown} does not answer as an otel-genapp service does")
         return (found["total_requests"], found["last_request_at"] or "") if found is not None else (0, "")
 
     def _recent(self, session_id: str | None) -> Iterator[Session]:
@@ -228,6 +239,18 @@ class ServiceSource:
             found = self.session(each)
             if found is not None:
                 yield found
+
+
+def _completed(found: Any, url: str) -> Session:
+    """A session with everything this version knows; what an older service does not say is unknown.
+
+    Raises:
+        ServiceError: it is no session.
+    """
+    if not isinstance(found, dict) or not found.keys() >= _NEEDED:
+        raise ServiceError(f"{url} does not answer as an otel-genapp service does")
+    calls = [{**_CALL, **call} for call in found["requests"]]
+    return {**_SESSION, **found, "requests": calls}
 
 
 def _requests(session: Session) -> list[Call]:

@@ -21,7 +21,7 @@ from otel_genapp.cli.writing import (
     print_table,
     tokens_of,
 )
-from otel_genapp.errors import ConfigError
+from otel_genapp.errors import ConfigError, GenappError
 from otel_genapp.semconv import SUCCESS
 
 _LIMIT = 20
@@ -56,6 +56,8 @@ def run_list(given: argparse.Namespace) -> int:
         try:
             found = source.sessions(limit=given.limit, cursor=given.cursor)
         except ValueError as error:
+            if isinstance(error, GenappError) or given.cursor is None:
+                raise
             raise ConfigError(f"--cursor: {error}") from None
         for said in source.notes():
             note(said)
@@ -66,7 +68,7 @@ def run_list(given: argparse.Namespace) -> int:
     if found.sessions:
         _print_sessions(found.sessions)
     if found.next is not None:
-        note(f"{found.count:,} sessions in all; more with --cursor {found.next}")
+        note(f"{found.count:,} sessions in all; more with --cursor {plain(found.next)}")
     elif not found.count:
         note(f"no sessions in {source.shown}")
     return 0
@@ -214,8 +216,13 @@ def _print_session(session: Session, models: Sequence[Mapping[str, Any]], *, rea
             for sums in models
         ),
     )
+    later = tokens_in + tokens_out - sum(sums["prompt_tokens"] + sums["completion_tokens"] for sums in models)
     if read < session["total_requests"]:
         note(f"the lines by model cover the newest {read:,} calls of {session['total_requests']:,}")
+    elif later:
+        note(
+            f"{later:,} tokens became known after their calls: they are in the sums, not in the lines by model"
+        )
     print_line()
     _print_calls(session["requests"][:_CALLS_SHOWN])
 
@@ -227,7 +234,7 @@ def _print_calls(calls: Sequence[Call]) -> None:
         (
             (
                 local_time(call["at"]),
-                call["status"] if call["status"] == SUCCESS else (call["status"], "bold red"),
+                SUCCESS if call["status"] == SUCCESS else (plain(call["status"]), "bold red"),
                 plain(call["model"]),
                 number(call["prompt_tokens"]),
                 number(call["completion_tokens"]),

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from otel_genapp.cli.source import Call, Calls, Listing, Session
+from otel_genapp.cli.writing import note
 from otel_genapp.config import without_userinfo
 from otel_genapp.context import clean_id
-from otel_genapp.errors import StoreError
-from otel_genapp.ledger.looking import Onlooker, View, database_url, open_to_look
+from otel_genapp.errors import ConfigError, StoreError
+from otel_genapp.ledger.looking import Onlooker, ReadableStore, View, database_url, open_to_look
 from otel_genapp.pipeline.pricing import Prices
 from otel_genapp.read.sessions import SessionSummary, call_dict
-from otel_genapp.records import LLMCall
+from otel_genapp.records import LLMCall, Record
 from otel_genapp.state_directory import StateDirectory
 
 ARRIVALS_AT_ONCE = 500
@@ -38,16 +39,18 @@ class StoredSource:
         """The store at a URL: what journals hold beyond it is not seen."""
         shown = without_userinfo(url)
         with _told(shown):
-            return cls(Onlooker(open_to_look(url), None, price=Prices(prices).priced), shown)
+            store = open_to_look(url)
+        return cls(Onlooker(lambda: store, None, price=_prices(prices)), shown)
 
     @classmethod
     def of_state_directory(cls, state: StateDirectory, *, store: str, prices: str) -> Self:
         """A state directory's journals, with the store they go to: the database in it, or the one named."""
-        shown = str(state.path)
-        url = store or database_url(state)
-        with _told(without_userinfo(url or shown)):
-            opened = open_to_look(url) if url else None
-            return cls(Onlooker(opened, state, price=Prices(prices).priced), shown)
+
+        def find() -> ReadableStore | None:
+            url = store or database_url(state)
+            return open_to_look(url) if url else None
+
+        return cls(Onlooker(find, state, price=_prices(prices)), str(state.path))
 
     def sessions(self, *, limit: int, cursor: str | None) -> Listing:
         def read(view: View) -> Listing:
@@ -102,6 +105,15 @@ class StoredSource:
     def close(self) -> None:
         with _told(self.shown):
             self._onlooker.close()
+
+
+def _prices(path: str) -> Callable[[Record], Record]:
+    """What prices records that are in no store yet: nothing, where the application would not start either."""
+    try:
+        return Prices(path).priced
+    except ConfigError as error:
+        note(f"{error}; calls that are in no store yet are shown without a price")
+        return lambda record: record
 
 
 def _shown(call: LLMCall) -> Call:

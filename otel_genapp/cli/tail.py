@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
 
 def line_of(call: Call) -> str:
     """A call as a line; what nobody reported is `?`."""
-    status = call["status"] if not call["error_type"] else f"{call['status']}({plain(call['error_type'])})"
+    status = plain(call["status"] if not call["error_type"] else f"{call['status']}({call['error_type']})")
     tokens = f"{number(call['prompt_tokens'])} in {number(call['completion_tokens'])} out"
     return "  ".join(
         (

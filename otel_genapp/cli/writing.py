@@ -69,8 +69,12 @@ def print_line(text: str = "") -> None:
 
 def print_json(value: object) -> None:
     """One JSON document on one line."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # an id of lone surrogates, or a terminal that knows little
+        text = json.dumps(value, allow_nan=False)
+    print_line(text)
 
 
 def note(text: str) -> None:

@@ -122,15 +122,22 @@ class View:
 
 
 class Onlooker:
-    """Reads a store (None: there is none yet) and, where there is a state directory, the journals in it.
+    """Reads a store and, where there is a state directory, the journals in it.
 
-    `price` is asked for records that are in no store yet.
+    `find` opens the store, or says None while there is none yet; `price` is asked for records that are
+    in no store. In ClickHouse, which has no transactions, what a worker wrote that was killed before
+    it noted so counts twice here until another worker has read its journal.
     """
 
     def __init__(
-        self, store: ReadableStore | None, state: StateDirectory | None, *, price: Callable[[Record], Record]
+        self,
+        find: Callable[[], ReadableStore | None],
+        state: StateDirectory | None,
+        *,
+        price: Callable[[Record], Record],
     ) -> None:
-        self.store = store
+        self._find = find
+        self.store: ReadableStore | None = None
         self._state = state
         self._price = price
 
@@ -141,6 +148,7 @@ class Onlooker:
             Exception: the store's.
             OSError: the ledger never stood still.
         """
+        self._open()
         self._settle()
         for _ in range(_TRIES):
             ends = segments(self._state) if self._state is not None else ()
@@ -153,7 +161,12 @@ class Onlooker:
 
     def arrivals(self, *, after: str | None, limit: int) -> CallPage:
         """See `Arrivals`; none while there is no store."""
+        self._open()
         return CallPage((), after) if self.store is None else self.store.arrivals(after=after, limit=limit)
+
+    def _open(self) -> None:
+        if self.store is None:
+            self.store = self._find()
 
     def close(self) -> None:
         """Let go of the store."""

@@ -6,12 +6,15 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped] # ships no types
 import opentelemetry.instrumentation.auto_instrumentation as automatic
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from otel_genapp.fake_llm import FakeLLMServer
 from otel_genapp.ledger.sql import SQLStore
@@ -19,6 +22,7 @@ from tests.builders import call
 from tests.commands import Done, run_command
 from tests.faults.flaky_collector import collecting
 from tests.faults.worker_fleet import Fleet, gunicorn_fleet
+from tests.fresh import in_fresh_process
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 Findings = list[dict[str, str]]
@@ -96,6 +100,34 @@ def test_a_collector_that_refuses(mode: str, said: str) -> None:
     assert said in found[0]["finding"]
     assert mode in found[0]["finding"]
     assert ("OTEL_EXPORTER_OTLP_HEADERS" in found[0]["remedy"]) == (mode == "401")
+
+
+class Guarded(trace_service_pb2_grpc.TraceServiceServicer):
+    """A collector's receiver that wants a token."""
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's own name
+        if ("authorization", "right") not in context.invocation_metadata():
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+def doctor_over_grpc() -> list[Findings]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Guarded(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    variables = {ENDPOINT: f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    refused = problems(doctor(**variables), "collector")
+    taken = problems(doctor(**variables, OTEL_EXPORTER_OTLP_HEADERS="authorization=right"), "collector", "ok")
+    server.stop(None).wait()
+    return [refused, taken]
+
+
+def test_a_collector_over_grpc() -> None:
+    """A collector over gRPC is asked too: without its token it refuses, with it all is well."""
+    [[refused], [taken]] = in_fresh_process(doctor_over_grpc)
+    assert "refuses the credentials for traces (gRPC status UNAUTHENTICATED)" in refused["finding"]
+    assert taken["finding"].endswith("takes traces")
 
 
 @pytest.mark.parametrize("mode", ["hang", "black_hole", "drip"])

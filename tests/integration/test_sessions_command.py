@@ -159,6 +159,28 @@ def test_the_application_is_chosen() -> None:
     assert (open_to_all.code, "chmod 700" in open_to_all.error) == (2, True)
 
 
+def test_a_broken_price_file_hides_nothing() -> None:
+    """Stored numbers are shown although the file that prices new ones cannot be read."""
+    with working(SHOP) as (worker,):
+        worker.tell("2")
+        worker.tell("read")
+        listed = run_command("sessions", GENAPP_PRICES="/nowhere.toml")
+    assert (listed.code, "/nowhere.toml" in listed.error) == (0, True)
+    assert rows(listed.out)[2][:2] == ["anna", "2"]
+
+
+def test_what_is_followed_may_begin_later() -> None:
+    """A state directory that holds no database yet is followed from its first call on."""
+    folder = state_of()
+    folder.mkdir(mode=0o700, parents=True)
+    with following("tail") as tail:
+        tail.until(lambda it: bool(it.errors))
+        with working(SHOP) as (worker,):
+            worker.tell("3")
+            tail.until(lambda it: len(it.lines) == 3)
+        assert tail.interrupt() == 0
+
+
 def test_calls_are_followed_as_they_happen() -> None:
     """`tail` shows each new call once, of all or of one session, and Ctrl-C is a good end."""
     with working(SHOP) as (worker,):

@@ -14,6 +14,7 @@ from otel_genapp.semconv import Metric
 Series = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 """Family -> its labels, without app and env -> value."""
 _NAMED = 5
+_NEAR = 0.8
 
 
 def check_service(inspection: Inspection) -> Iterator[Finding]:
@@ -78,6 +79,7 @@ def _odd(series: Series) -> Iterator[Finding]:
             f"labels past their budget count under {semconv.OVERFLOW}: {folded}",
             "give the label fewer values: templates instead of paths, names instead of ids",
         )
+    yield from _near_budget(series)
     lost = _above_zero(series, semconv.TELEMETRY_DROPPED)
     if lost:
         yield problem(
@@ -101,6 +103,24 @@ def _odd(series: Series) -> Iterator[Finding]:
             f"calls without a price: {unpriced}",
             "pip install 'otel-genapp[cost]', or add the models to a price file: otel-genapp prices check MODEL",
         )
+
+
+def _near_budget(series: Series) -> Iterator[Finding]:
+    """Labels that have almost as many values as they may."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for name, samples in series.items():
+        for labels in samples:
+            for label, value in labels:
+                if label in semconv.OPEN_LABELS and value != semconv.OVERFLOW:
+                    values.setdefault(label, {}).setdefault(name, set()).add(value)
+    for label, families in values.items():
+        name, most = max(families.items(), key=lambda family: len(family[1]))
+        budget = semconv.LABEL_BUDGETS[label]
+        if len(most) >= _NEAR * budget:
+            yield warning(
+                f"{name} has {len(most)} values of {label}; past {budget} in a worker they count under {semconv.OVERFLOW}",
+                "give the label fewer values: templates instead of paths, names instead of ids",
+            )
 
 
 def _above_zero(series: Series, metric: Metric) -> str:

@@ -52,9 +52,13 @@ def check_store(inspection: Inspection) -> Iterator[Finding]:
         yield ok(said) if settings.env == "dev" else warning(said, f"unset {_STORE}, or name a database")
         return
     if not url:
-        name = directory_name(settings.app, settings.env)
-        path = next((base / name for base in inspection.wanted.bases if (base / name).is_dir()), None)
-        url = database_url(StateDirectory(path)) or "" if path is not None and inspection.app_is_named else ""
+        there = [
+            path for path in state_directories(inspection.wanted.bases) if inspection.wanted.fits(path.name)
+        ]
+        if len(there) > 1:
+            yield ok(f"{len(there)} state directories have a store each: look at one with --app and --env")
+            return
+        url = database_url(StateDirectory(there[0])) or "" if there else ""
         shown = url.removeprefix("sqlite:///")
         if not url:
             yield ok("SQLite in the state directory; there is no database yet")
@@ -181,8 +185,8 @@ def _left_over(path: Path, state: StateDirectory) -> Iterator[Finding]:
 def _waiting(path: Path, state: StateDirectory) -> Iterator[Finding]:
     """Records that no store has and no living process brings in."""
     url = database_url(state)
+    onlooker = Onlooker(lambda: open_to_look(url) if url else None, state, price=lambda record: record)
     try:
-        onlooker = Onlooker(open_to_look(url) if url else None, state, price=lambda record: record)
         try:
             waiting = onlooker.look(lambda view: len(view.waiting))
         finally:

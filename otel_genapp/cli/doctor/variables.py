@@ -115,10 +115,11 @@ def _misspelt(inspection: Inspection) -> Iterator[Finding]:
     for name in sorted(inspection.environ):
         if name.upper().startswith("GENAPP") and name not in right:
             near = difflib.get_close_matches(name.upper(), right, n=1, cutoff=0.7)
-            yield problem(
-                f"{name} is no setting and changes nothing",
-                f"rename it to {near[0]}" if near else f"unset it; settings are {', '.join(right)}",
-            )
+            said = f"{name} is no setting and changes nothing"
+            if near:
+                yield problem(said, f"rename it to {near[0]}")
+            else:
+                yield warning(said, f"unset it, unless it is your own; settings are {', '.join(right)}")
         elif name.startswith("OTEL_") and name not in otel:
             near = difflib.get_close_matches(name, otel, n=1, cutoff=0.93)
             if near:

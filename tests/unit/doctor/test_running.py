@@ -76,7 +76,17 @@ def test_what_a_service_says_of_itself() -> None:
     assert levels(serving._metrics("http://shop", quiet_one)) == ["ok"]
     for other in ("# TYPE up gauge\nup 1.0\n", "<html>", "genapp_x{ 1"):
         assert levels(serving._metrics("http://shop", other)) == ["problem"]
-    assert "name" in LABEL_BUDGETS
+
+
+def test_labels_close_to_their_budget() -> None:
+    """From four fifths of its values on a label is a warning, before anything is folded."""
+    for number, expected in ((LABEL_BUDGETS["model"] * 4 // 5, ["warning"]), (10, ["ok"])):
+        lines = (
+            f'genapp_llm_requests_total{{provider="x",model="m{each}",operation="chat",status="success"}} 1.0\n'
+            for each in range(number)
+        )
+        text = "# TYPE genapp_llm_requests_total counter\n" + "".join(lines)
+        assert levels(serving._metrics("http://shop", text)) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from tests.unit.doctor.looks import found, inspection, levels, only, told
         ("GENAPP_STATEDIR", "rename it to GENAPP_STATE_DIR"),
         ("genapp_env", "rename it to GENAPP_ENV"),
         ("GENAPPSTORE", "rename it to GENAPP_STORE"),
-        ("GENAPP_COLOUR_OF_PAGES", "unset it; settings are GENAPP_APP"),
     ],
 )
 def test_misspelt_settings(name: str, right: str) -> None:
@@ -22,6 +21,13 @@ def test_misspelt_settings(name: str, right: str) -> None:
     single = only(found("variables", **{name: "x"}), "problem")
     assert single.finding.startswith(name)
     assert single.remedy.startswith(right)
+
+
+def test_names_of_nobody() -> None:
+    """A name that is near to none may be the application's own, and is a warning."""
+    assert only(found("variables", GENAPP_COLOUR_OF_PAGES="x"), "warning").remedy.startswith(
+        "unset it, unless"
+    )
 
 
 def test_names_of_opentelemetry() -> None:

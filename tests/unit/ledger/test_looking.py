@@ -75,7 +75,7 @@ def test_the_store_and_the_journals_add_up(state: StateDirectory, journal: Journ
     before = files(state)
     url = database_url(state)
     assert url is not None
-    onlooker = Onlooker(open_to_look(url), state, price=unpriced)
+    onlooker = Onlooker(lambda: open_to_look(url), state, price=unpriced)
 
     def read(view: View) -> object:
         ids = [view.sessions(limit=10, cursor=None).ids, view.sessions(limit=10, cursor=None).total]
@@ -97,7 +97,7 @@ def test_pages_go_on_from_the_journals_to_the_store(state: StateDirectory, journ
     store = stored(state)
     store.apply(call(f"a{number}", session_id=f"s{number}") for number in range(6))
     written(journal, *(call(f"b{number}", session_id=f"s{number}") for number in range(4, 9)))
-    onlooker = Onlooker(store, state, price=unpriced)
+    onlooker = Onlooker(lambda: store, state, price=unpriced)
     for limit in (1, 2, 3, 4, 5, 9, 20):
         ids: list[str] = []
         cursor = None
@@ -127,7 +127,7 @@ def test_what_is_brought_in_meanwhile_counts_once(state: StateDirectory, journal
         assert found is not None
         return found.sums.calls
 
-    assert Onlooker(store, state, price=unpriced).look(read) == 1
+    assert Onlooker(lambda: store, state, price=unpriced).look(read) == 1
     assert looks == [1, 0]
     store.close()
 
@@ -136,7 +136,7 @@ def test_journals_without_a_store(state: StateDirectory, journal: Journal) -> No
     """Before there is a database the journals are all there is, and none is made."""
     written(journal, call("1"))
     assert database_url(state) is None
-    found = Onlooker(None, state, price=unpriced).look(lambda view: view.session("s1"))
+    found = Onlooker(lambda: None, state, price=unpriced).look(lambda view: view.session("s1"))
     assert found is not None
     assert (found.sums.calls, database_url(state)) == (1, None)
 
