@@ -21,10 +21,10 @@ from otel_genapp.records import LLMCall
 from otel_genapp.semconv import HEADER_AUTH, NO_SESSION
 
 TIMEOUT_S = 10.0
-_NEEDED = frozenset({
+_NEEDED = (
     "session_id", "total_requests", "failed_requests", "total_prompt_tokens", "total_completion_tokens",
     "failed_prompt_tokens", "failed_completion_tokens", "last_request_at", "requests",
-})  # fmt: skip
+)  # fmt: skip
 _SESSION = dict.fromkeys(SessionSummary(SessionRollup("")).as_dict())
 _CALL = dict.fromkeys(call_dict(LLMCall(call_id="", started_at_ns=0, duration_ms=0)))
 ANSWER_BYTES = 64 * 1024 * 1024
@@ -145,7 +145,7 @@ class _Place:
     last_at: str
     """When the last call ended."""
     seen: Mapping[str, int]
-    """Session -> its number of calls."""
+    """Session -> its number of calls, of those that were active last."""
     ahead: int = 0
     """Calls that were shown and are not in `total` yet."""
 
@@ -175,7 +175,9 @@ class ServiceSource:
                 raise
             self._service.get_json("/events/metrics")  # which says so where the endpoints are not there
             return None
-        return _completed(found, self.shown)
+        known = self._known(found, *_NEEDED)
+        # What an older service does not say is unknown.
+        return {**_SESSION, **known, "requests": [{**_CALL, **call} for call in known["requests"]]}
 
     def calls(self, session_id: str, *, limit: int) -> Sequence[Call]:
         found = self.session(session_id)
@@ -194,16 +196,16 @@ class ServiceSource:
         if total == place.total:
             return Calls((), place)
         # After the total: what it counts is in the sessions then.
-        seen = dict(place.seen)
+        seen: dict[str, int] = {}
         calls: list[Call] = []
         for session in self._recent(session_id):
             name, number = session["session_id"], session["total_requests"]
-            if name not in seen:
+            seen[name] = number
+            if name not in place.seen:
                 calls += [call for call in _requests(session) if _end(call) > place.last_at]
             else:
-                new = number - seen[name]
+                new = number - place.seen[name]  # below 0 where it was cleared and began again
                 calls += _requests(session)[: new if new >= 0 else number]
-            seen[name] = number
         calls.sort(key=_end)
         missed = total - place.total - len(calls) - place.ahead
         return Calls(calls, _Place(total, last_at, seen, max(-missed, 0)), max(missed, 0))
@@ -216,20 +218,26 @@ class ServiceSource:
 
     def _page(self, limit: int, cursor: str | None) -> Any:
         try:
-            return self._service.get_json("/events/metrics/sessions", limit=limit, cursor=cursor)
+            page = self._service.get_json("/events/metrics/sessions", limit=limit, cursor=cursor)
+            return self._known(page, "sessions", "count", "next")
         except ServiceError as error:
             if error.status == 400:
                 raise ValueError("the service refuses this --limit or --cursor") from None
             raise
+
+    def _known(self, found: Any, *keys: str) -> dict[str, Any]:
+        if not isinstance(found, dict) or not found.keys() >= set(keys):
+            raise ServiceError(f"{self.shown} does not answer as an otel-genapp service does")
+        return found
 
     def _total(self, session_id: str | None) -> tuple[int, str]:
         """How many calls there are, and when the last one ended."""
         if session_id is not None:
             found = self.session(session_id)
         else:
-            found = self._service.get_json("/events/metrics")
-            if not {"total_requests", "last_request_at"} <= found.keys():
-                raise ServiceError(f"{self.shown} does not answer as an otel-genapp service does")
+            found = self._known(
+                self._service.get_json("/events/metrics"), "total_requests", "last_request_at"
+            )
         return (found["total_requests"], found["last_request_at"] or "") if found is not None else (0, "")
 
     def _recent(self, session_id: str | None) -> Iterator[Session]:
@@ -239,18 +247,6 @@ class ServiceSource:
             found = self.session(each)
             if found is not None:
                 yield found
-
-
-def _completed(found: Any, url: str) -> Session:
-    """A session with everything this version knows; what an older service does not say is unknown.
-
-    Raises:
-        ServiceError: it is no session.
-    """
-    if not isinstance(found, dict) or not found.keys() >= _NEEDED:
-        raise ServiceError(f"{url} does not answer as an otel-genapp service does")
-    calls = [{**_CALL, **call} for call in found["requests"]]
-    return {**_SESSION, **found, "requests": calls}
 
 
 def _requests(session: Session) -> list[Call]:

@@ -268,6 +268,12 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     assert (done.code, done.out, "Traceback" in done.error) == (2, "", False)
 
 
+def test_options_do_not_stand_for_the_environment() -> None:
+    """A wrong value in the environment is a finding, whatever the options say."""
+    done = doctor("--env", "prod", "--app", "shop", GENAPP_SESSION_LIMIT="many")
+    assert "GENAPP_SESSION_LIMIT must be a whole number" in only(done, "settings")["finding"]
+
+
 def test_many_faults_at_once() -> None:
     """One does not hide the others."""
     done = doctor(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+
+import pytest
 
 from otel_genapp.cli.service import ServiceError, ServiceSource
 from otel_genapp.ledger.store_memory import MemoryStore
@@ -20,9 +23,13 @@ class Served:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.asked: list[str] = []
+        self.comes_in: dict[str, list[LLMCall]] = {}
+        """What happens in the moment in which a path is asked for."""
 
     def get_json(self, path: str, **query: Any) -> Any:
         self.asked.append(path)
+        if path in self.comes_in:
+            self.store.apply(self.comes_in.pop(path))
         if path == "/events/metrics":
             return totals_dict(self.store, from_s=None, to_s=None, step_s=None, in_flight=0)
         if path == "/events/metrics/sessions":
@@ -83,3 +90,45 @@ def test_a_session_that_was_cleared_begins_again() -> None:
     found = source.since(found.place, session_id="s1")
     assert [each["call_id"] for each in found.calls] == ["5", "6"]
     assert found.missed == 0
+
+
+def test_old_sessions_come_back() -> None:
+    """A session that was too long ago to be looked at tells only what is new when it is active again."""
+    served, source = opened()
+    served.store.apply(each for number in range(120) for each in numbered(number, 1, f"s{number}"))
+    found = source.newest(limit=0, session_id=None)
+    served.store.apply(numbered(200, 1, "s3"))
+    found = source.since(found.place, session_id=None)
+    assert ([each["call_id"] for each in found.calls], found.missed) == (["200"], 0)
+
+
+def test_calls_in_the_middle_of_a_look() -> None:
+    """What comes in between the total and the sessions is told at once, and not taken for missed later."""
+    served, source = opened()
+    found = source.newest(limit=0, session_id=None)
+    served.store.apply(numbered(0, 1, "s1"))
+    served.comes_in["/events/metrics/sessions"] = numbered(1, 2, "s1")
+    found = source.since(found.place, session_id=None)
+    assert ([each["call_id"] for each in found.calls], found.missed) == (["0", "1", "2"], 0)
+    served.store.apply(numbered(3, 30, "s1"))
+    found = source.since(found.place, session_id=None)
+    assert (len(found.calls), found.missed) == (20, 10)
+
+
+def test_something_else_at_the_address() -> None:
+    """What answers in JSON and is no service of ours is told as such; an older one lacks what it does not know."""
+    served, source = opened()
+    served.store.apply(numbered(0, 1, "s1"))
+    answer = served.get_json("/events/metrics/session/s1")
+    for key in ("cached_tokens", "p95_duration_ms"):
+        del answer[key]
+    strange: list[Any] = [[], {"status": "ok"}, "text"]
+    for other in strange:
+        served.get_json = lambda *_, other=other, **__: other  # type: ignore[method-assign]
+        for ask in (partial(source.session, "s1"), partial(source.newest, limit=1, session_id=None)):
+            with pytest.raises(ServiceError, match="does not answer as an otel-genapp service"):
+                ask()
+    served.get_json = lambda *_, **__: answer  # type: ignore[method-assign]
+    found = source.session("s1")
+    assert found is not None
+    assert (found["total_requests"], found["cached_tokens"], found["p95_duration_ms"]) == (1, None, None)

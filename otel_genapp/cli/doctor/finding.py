@@ -71,17 +71,17 @@ def inspection_of(given: argparse.Namespace, environ: Mapping[str, str]) -> Insp
         ConfigError: the options cannot work.
     """
     service = open_service(given, environ, timeout_s=given.timeout) if given.url else None
-    settings, refusal = None, ""
     app, state_dir = (environ.get(ENVIRONMENT[name], "").strip() for name in ("app", "state_dir"))
     wanted = Wanted(given.app or app, state_dir=state_dir)
+    options = {"app": wanted.app or "unnamed", "env": given.env or None, "store": given.store or None}
+    read_settings(
+        {}, **{**options, "app": given.app or "unnamed"}
+    )  # refuses what is wrong in the options themselves
+    settings, refusal = None, ""
     try:
+        settings = read_settings(environ, **options)
         wanted = Wanted.read(given, environ)
-        settings = read_settings(
-            environ, app=wanted.app or "unnamed", env=given.env or None, store=given.store or None
-        )
     except ConfigError as error:
-        if given.env or given.store:
-            raise
         refusal = str(error)
     return Inspection(
         environ=environ, wanted=wanted, settings=settings, refusal=refusal, service=service,
