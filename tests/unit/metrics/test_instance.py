@@ -89,8 +89,10 @@ def tell(pipe: Connection) -> None:
 def test_two_deployments_of_one_shell_are_two() -> None:
     """The same program started twice by one shell, or by itself, has two ids."""
     script = f'{sys.executable} -c "{SAY}" & {sys.executable} -c "{SAY}" & wait'
+    # Buffered: they write to one pipe, each its line at once.
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
     said = subprocess.run(
-        ["/bin/sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ}
+        ["/bin/sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
     )
     found = [line.split() for line in said.stdout.splitlines()]
     assert len({name for name, _ in found}) == 2
