@@ -7,8 +7,9 @@ borders of the process, next to the trace context.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
@@ -27,16 +28,21 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 
-from otel_genapp import semconv
+from otel_genapp import hub, semconv
 from otel_genapp.quiet import quiet
 from otel_genapp.secrets import looks_secret
 
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_HASHED_ID = re.compile(r"u-[0-9a-f]{32}")
 _BOUND: Final = create_key("otel_genapp.bound")
 _PEER_TRUSTED: Final = create_key("otel_genapp.peer_trusted")
 _EGRESS: Final = create_key("otel_genapp.egress")
 _FAILURES: Final = create_key("otel_genapp.failures")
+_MESSAGES: Final = create_key("otel_genapp.messages")
+OWN_SPAN: Final = create_key("otel_genapp.own_span")
+"""In the context of a record: its span is one of this package's."""
 _FAILURES_KEPT = 16
+_IDS_OF_ERROR = "_otel_genapp_ids"
 _guarded = quiet("context")
 
 
@@ -74,7 +80,8 @@ class bind:  # noqa: N801 - reads as a statement: `with bind(session_id=chat_id)
     def __enter__(self) -> Bound:
         correlation_id = session_id = user_id = None
         with _guarded:
-            correlation_id, session_id, user_id = (clean_id(value) for value in self._given)
+            correlation_id, session_id = (clean_id(value) for value in self._given[:2])
+            user_id = user_id_of(self._given[2])
         with _guarded:
             outer = bound_in(None)
             inner = Bound(
@@ -98,7 +105,11 @@ class bind:  # noqa: N801 - reads as a statement: `with bind(session_id=chat_id)
             for entry in reversed(self._entered):
                 if entry[1] is here:
                     self._entered.remove(entry)
-                    leave(*entry)
+                    try:
+                        if error is not None:
+                            remember_ids(error)
+                    finally:
+                        leave(*entry)
                     return
 
 
@@ -135,11 +146,74 @@ def correlation_id_in(context: Context | None) -> str | None:
     return f"{span_context.trace_id:032x}" if span_context.is_valid else None
 
 
+def ids_in(context: Context | None) -> dict[str, str]:
+    """The ids in force in `context` (the current one for None) that there are, by the names logs have for them."""
+    bound = bound_in(context)
+    span_context = trace.get_current_span(context).get_span_context()
+    trace_id = f"{span_context.trace_id:032x}" if span_context.is_valid else None
+    ids = {
+        "user_id": bound.user_id,
+        "session_id": bound.session_id,
+        "correlation_id": trace_id if bound.correlation_id is None else bound.correlation_id,
+        "trace_id": trace_id,
+        "span_id": f"{span_context.span_id:016x}" if span_context.is_valid else None,
+    }
+    return {name: value for name, value in ids.items() if value is not None}
+
+
+def remember_ids(error: BaseException, context: Context | None = None) -> None:
+    """Keep the ids in force in `context` (the current one for None) with `error`, which leaves it.
+
+    Whoever logs it outside finds them. Those of the innermost stay, completed by the outer ones.
+    """
+    with _guarded:
+        ids = {} if isinstance(error, GeneratorExit) else ids_in(context)
+        if not ids:
+            return
+        known = remembered_ids(error)
+        with suppress(AttributeError, TypeError):  # `setattr` would meet the class's own ideas
+            vars(error)[_IDS_OF_ERROR] = {**ids, **known} if _are_of_same_work(known, ids) else ids
+
+
+def remembered_ids(error: BaseException) -> Mapping[str, str]:
+    """What `remember_ids` kept with `error`, or nothing."""
+    with _guarded, suppress(AttributeError, TypeError):
+        found = vars(error).get(_IDS_OF_ERROR)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _are_of_same_work(inner: Mapping[str, str], outer: Mapping[str, str]) -> bool:
+    """Whether ids kept with an error can be from inside of here: an object may be raised again and again."""
+    if "trace_id" in inner and "trace_id" in outer:
+        return inner["trace_id"] == outer["trace_id"]
+    names = outer.keys() & {"user_id", "session_id", "correlation_id"}
+    return all(outer[name] == inner.get(name) for name in names)
+
+
 def accepted_id(value: object) -> str | None:
     """`value` if a stranger may choose it as an id, else None: plain characters and no secret."""
     if not isinstance(value, str) or _ACCEPTED_ID.fullmatch(value) is None or looks_secret(value):
         return None
     return value
+
+
+def user_id_of(value: object) -> str | None:
+    """A user id as it may be kept: `clean_id`, and where the settings have a `user_id_key` its keyed hash.
+
+    A hash stays what it is, so that it does not matter how often an id comes by.
+    """
+    user_id = clean_id(value)
+    running = hub.active
+    key = running.settings.user_id_key if running is not None else ""
+    if user_id is None or not key or _HASHED_ID.fullmatch(user_id) is not None:
+        return user_id
+    digest = hashlib.blake2b(user_id.encode("utf-8", "replace"), digest_size=16, key=_hash_key(key))
+    return f"u-{digest.hexdigest()}"
+
+
+def _hash_key(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def clean_id(value: object) -> str | None:
@@ -189,6 +263,23 @@ def forget_failures(context: Context) -> None:
     seen = get_value(_FAILURES, context)
     if isinstance(seen, list):
         seen.clear()
+
+
+def message_scope(context: Context) -> Context:
+    """`context`, in which it is noted whether a message of a user was recorded."""
+    return set_value(_MESSAGES, [], context)
+
+
+def note_message() -> None:
+    """Note that a message was recorded here."""
+    noted = get_value(_MESSAGES)
+    if isinstance(noted, list):
+        noted[:] = [True]
+
+
+def message_noted(context: Context) -> bool:
+    """Whether a message was recorded in `context` or in what was carried on from it."""
+    return bool(get_value(_MESSAGES, context))
 
 
 def egress_context(*, allowed: bool) -> Context:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from opentelemetry.trace import Tracer
 
 from otel_genapp.config import Settings
 from otel_genapp.network import HostRule
+from otel_genapp.records import ConversationRecord
+from otel_genapp.semconv import Metric
 
 
 class Family(Protocol):
@@ -58,7 +60,23 @@ class Families(Protocol):
     @property
     def errors(self) -> Family: ...
     @property
+    def bot_update_lag(self) -> Family: ...
+    @property
+    def bot_throttled(self) -> Family: ...
+    @property
     def telemetry_dropped(self) -> Family: ...
+
+
+class Levels(Protocol):
+    """The gauges that keep what they were set to last."""
+
+    def set(self, metric: Metric, labels: tuple[str, ...], *, value: float) -> None:
+        """Show `value` for these labels from now on; never raises."""
+
+    def set_later(
+        self, metric: Metric, source: Hashable, *, values: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
+        """Show what `values` gives when somebody looks, in the place of an earlier one of `source`."""
 
 
 class CallOutcome(Protocol):
@@ -101,10 +119,15 @@ class Hub:
 
     settings: Settings
     families: Families
+    levels: Levels
     tracer: Tracer
     trusted: HostRule
     egress: HostRule
     calls: Calls
+    record: Callable[[ConversationRecord, Context], None]
+    """Keep what happened in a conversation; what it was recorded in is the context."""
+    new_id: Callable[[], str]
+    """An id for a record, unlike those of all processes."""
     flush: Callable[[float], bool]
     """Deliver what is pending within that many seconds; called at ASGI lifespan shutdown."""
     wants_http_metrics: bool = False
@@ -121,6 +144,10 @@ class Hub:
     """Where it runs (thread, task) -> the LLM call waiting there for its next attempt, see `capture.llm_wire`."""
     reaping: bool = False
     """Whether somebody sees to it that LLM calls nobody ends do end."""
+    profile_until_s: float = 0.0
+    """Until when, by the monotonic clock, every block of `profile_action` is profiled."""
+    profiling: set[str] = field(default_factory=set)
+    """Names of the blocks whose profile is being taken or written: one at a time of each."""
     put_off: deque[Callable[[], None]] = field(default_factory=deque)
     """Measurements that came up inside a garbage collection, see `capture.finalizers`."""
     collecting_thread: int = 0

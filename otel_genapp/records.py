@@ -1,4 +1,4 @@
-"""The facts that travel from finished spans to the ledger. Frozen; records are identified by (call_id, seq).
+"""The facts that travel to the ledger. Frozen; usage records are identified by (call_id, seq), others by their id.
 
 Times are UTC nanoseconds since the epoch, durations milliseconds from a monotonic clock, money
 whole nano-dollars. `None` means that nobody reported the number; it never stands for 0.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
@@ -143,6 +143,7 @@ class LLMAmendment:
     attempts: tuple[str, ...] = ()
     session_id: str | None = None
     user_id: str | None = None
+    correlation_id: str | None = None
 
     @property
     def unpriced(self) -> bool:
@@ -150,7 +151,100 @@ class LLMAmendment:
         return self.cost_nano_usd is None and self.usage.has_tokens
 
 
-Record = LLMCall | LLMAmendment
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message of a user that the application has handled.
+
+    What it took is that of the LLM calls with its correlation id; `response_time_ms` is what the
+    application says itself.
+    """
+
+    id: str
+    at_ns: int
+    platform: str = "unknown"
+    intent: str = "unknown"
+    confidence: float | None = None
+    """0 to 1."""
+    response_time_ms: float | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str = ""
+    span_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What a user thought of an answer: that of `correlation_id`, else the last one of the session."""
+
+    id: str
+    at_ns: int
+    platform: str | None = None
+    csat: float | None = None
+    """1 to 5."""
+    nps: float | None = None
+    """0 to 10."""
+    quality: float | None = None
+    """0 to 1."""
+    critical: bool = False
+    words: tuple[str, ...] = ()
+    """The critical words found in the comment."""
+    comment: str | None = None
+    """The text itself, where the application wants comments to be kept."""
+    user_id: str | None = None
+    session_id: str | None = None
+    correlation_id: str | None = None
+
+    def scores(self) -> tuple[tuple[str, float | None], ...]:
+        """(`kind` label, score) in the order of `semconv.FEEDBACK_KINDS`."""
+        return ("csat", self.csat), ("nps", self.nps), ("quality", self.quality)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a conversation, or of an intent that was recognised in it. None: nothing said of it."""
+
+    id: str
+    at_ns: int
+    platform: str | None = None
+    resolved: bool | None = None
+    escalated: bool | None = None
+    converted: bool | None = None
+    abandoned: bool | None = None
+    intent_correct: bool | None = None
+    intent: str | None = None
+    """The right intent, where somebody said it."""
+    user_id: str | None = None
+    session_id: str | None = None
+    correlation_id: str | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether the conversation is over with it: it was resolved, was not, or was abandoned."""
+        return self.resolved is not None or bool(self.abandoned)
+
+    def held(self) -> tuple[str, ...]:
+        """The `outcome` labels that hold."""
+        said = (self.resolved, self.escalated, self.converted, self.abandoned)
+        return tuple(name for name, holds in zip(semconv.OUTCOMES, said, strict=True) if holds)
+
+
+UsageRecord = LLMCall | LLMAmendment
+ConversationRecord = Message | Feedback | Outcome
+Record = UsageRecord | ConversationRecord
+"""What a journal holds."""
+
+
+def parted(records: Iterable[Record]) -> tuple[list[UsageRecord], list[ConversationRecord]]:
+    """The records of LLM usage, and those of conversations, each in their order."""
+    usage: list[UsageRecord] = []
+    facts: list[ConversationRecord] = []
+    for record in records:
+        if isinstance(record, UsageRecord):
+            usage.append(record)
+        else:
+            facts.append(record)
+    return usage, facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

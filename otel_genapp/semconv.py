@@ -14,7 +14,8 @@ from typing import Literal
 SCOPE = "otel_genapp"
 
 Kind = Literal["counter", "histogram", "gauge"]
-Merge = Literal["sum", "min", "max", "store"]
+Merge = Literal["sum", "min", "max", "store", "host"]
+"""How the values of a gauge in several workers become one; those of the store or the host are the same in all."""
 
 # Buckets in seconds unless a name says otherwise. Floats, so that Prometheus reads le="1.0".
 HTTP_DURATION_BUCKETS = (
@@ -24,6 +25,11 @@ LLM_DURATION_BUCKETS = (
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0,
 )  # fmt: skip
 SIZE_BUCKETS_BYTES = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+RESOLUTION_BUCKETS = (
+    10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0,
+)  # fmt: skip
+SCORE_BUCKETS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
+"""Whole scores of csat (1 to 5) and nps (0 to 10), and fifths of quality (0 to 1)."""
 
 OVERFLOW = "__other__"
 UNMATCHED = "__unmatched__"
@@ -36,6 +42,8 @@ OTHER_METHOD = "_OTHER"
 STATUS_ERROR, STATUS_TIMEOUT, STATUS_GONE = "error", "timeout", "499"
 APP_TYPES = ("fastapi", "flask", "httpx", "httpx2", "aiohttp")
 SUCCESS, FAIL, CANCELLED = "success", "fail", "cancelled"
+OUTCOMES = ("resolved", "escalated", "converted", "abandoned")
+FEEDBACK_KINDS = ("csat", "nps", "quality")
 TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 SITES = ("capture", "context", "pipeline", "metrics", "ledger", "export", "serve", "subscriber", "lifecycle")
@@ -145,10 +153,66 @@ ACTIVE_SESSIONS = Metric(
     "genapp_active_sessions", "gauge", (), "Distinct sessions with an LLM call in the last 5 minutes.",
     "{session}", merge="store",
 )  # fmt: skip
+RATE_LIMIT_REMAINING = Metric(
+    "genapp_rate_limit_remaining_ratio", "gauge", ("provider", "kind"),
+    "What a provider's last answer left of a rate limit (requests, tokens).", "1", merge="min",
+)  # fmt: skip
+MESSAGES = Metric(
+    "genapp_messages_total", "counter", ("platform", "intent"), "Messages of users handled.", "{message}"
+)
 ERRORS = Metric(
     "genapp_errors_total", "counter", ("error_type", "service"),
     "Errors unhandled in a request, action, LLM call or handler, or given to record_error.", "{error}",
 )  # fmt: skip
+CONVERSATIONS = Metric(
+    "genapp_conversations_total", "counter", ("platform",), "Conversations ended.", "{conversation}"
+)
+CONVERSATION_OUTCOMES = Metric(
+    "genapp_conversation_outcomes_total", "counter", ("platform", "outcome"),
+    "Outcomes of conversations; several may hold for one.", "{outcome}",
+)  # fmt: skip
+CONVERSATION_RESOLUTION = Metric(
+    "genapp_conversation_resolution_sec", "histogram", ("platform",),
+    "Time from the first message of a conversation to its resolution.", buckets=RESOLUTION_BUCKETS,
+)  # fmt: skip
+FEEDBACK_SCORE = Metric(
+    "genapp_feedback_score", "histogram", ("kind",),
+    "Scores of users: csat 1 to 5, nps 0 to 10, quality 0 to 1.", buckets=SCORE_BUCKETS,
+)  # fmt: skip
+CRITICAL_REVIEWS = Metric(
+    "genapp_critical_reviews_total", "counter", ("platform",),
+    "Feedback of the lowest scores or with a word of the list of critical words.", "{review}",
+)  # fmt: skip
+REPEAT_CONTACTS = Metric(
+    "genapp_repeat_contacts_total", "counter", ("platform",),
+    "Conversations begun by somebody whose last one had ended a short while before.", "{conversation}",
+)  # fmt: skip
+INTENT_RECOGNITIONS = Metric(
+    "genapp_intent_recognitions_total", "counter", ("intent", "correct"),
+    "Recognised intents that were confirmed (true) or corrected (false).", "{intent}",
+)  # fmt: skip
+HEALTH_UP = Metric(
+    "genapp_health_up", "gauge", ("check",), "1 where the last run of a health check passed, else 0.", "1",
+    merge="min",
+)  # fmt: skip
+HEALTH_LATENCY = Metric(
+    "genapp_health_latency_sec", "gauge", ("check",), "How long the last run of a health check took.",
+    merge="max",
+)  # fmt: skip
+DISK_USED = Metric(
+    "genapp_disk_used_ratio", "gauge", ("path",), "Used part of the file system at a path.", "1", merge="host"
+)
+MEMORY_USED = Metric(
+    "genapp_memory_used_ratio", "gauge", (), "Used part of the host's memory.", "1", merge="host"
+)
+BOT_UPDATE_LAG = Metric(
+    "genapp_bot_update_lag_sec", "histogram", ("bot",),
+    "Time from the sending of a message to the handling of its update, in whole seconds of the platform.",
+    buckets=LLM_DURATION_BUCKETS,
+)  # fmt: skip
+BOT_THROTTLED = Metric(
+    "genapp_bot_api_throttled_total", "counter", ("bot",), "Bot API calls refused with 429.", "{request}"
+)
 TELEMETRY_ERRORS = Metric(
     "genapp_telemetry_errors_total", "counter", ("where",), "Own errors, swallowed and counted.",
     "{error}", known=tuple((site,) for site in SITES),
@@ -159,6 +223,7 @@ TELEMETRY_RECORDS = Metric(
     known=(
         ("llm_call", "created"), ("llm_call", "stored"),
         ("span", "created"), ("span", "exported"), ("span", "spooled"), ("span", "unspooled"),
+        ("conversation", "created"), ("conversation", "stored"),
         ("event", "created"), ("event", "delivered"),
         ("trace_span", "created"), ("trace_span", "stored"),
     ),
@@ -188,7 +253,12 @@ METRICS: tuple[Metric, ...] = (
     ACTION_COUNT, ACTION_DURATION, ACTION_SIZE,
     LLM_REQUESTS, LLM_DURATION, LLM_FIRST_TOKEN, LLM_TOKENS, LLM_COST, LLM_UNPRICED,
     LLM_UNKNOWN_USAGE, LLM_TOOL_CALLS, LLM_ATTEMPTS, LLM_IN_FLIGHT, ACTIVE_SESSIONS,
-    ERRORS,
+    RATE_LIMIT_REMAINING,
+    MESSAGES, ERRORS,
+    CONVERSATIONS, CONVERSATION_OUTCOMES, CONVERSATION_RESOLUTION,
+    FEEDBACK_SCORE, CRITICAL_REVIEWS, REPEAT_CONTACTS, INTENT_RECOGNITIONS,
+    HEALTH_UP, HEALTH_LATENCY, DISK_USED, MEMORY_USED,
+    BOT_UPDATE_LAG, BOT_THROTTLED,
     TELEMETRY_ERRORS, TELEMETRY_RECORDS, TELEMETRY_DROPPED, TELEMETRY_FOLDED,
 )  # fmt: skip
 
@@ -196,10 +266,22 @@ LABEL_BUDGETS: dict[str, int] = {
     "resource": 200, "name": 200, "model": 100, "provider": 50, "operation": 30,
     "error_type": 100, "service": 50, "status": 80, "method": 12, "app_type": 8, "direction": 2,
     "type": 8, "where": 20, "kind": 10, "state": 10, "what": 15, "reason": 30, "metric": 60, "label": 40,
+    "platform": 30, "intent": 200, "outcome": 8, "correct": 2, "check": 50, "path": 20, "bot": 20,
 }  # fmt: skip
 """Distinct values a label may take before further ones count under `__other__`."""
 
-OPEN_LABELS = ("resource", "model", "name", "error_type", "provider", "service")
+OPEN_LABELS = (
+    "resource",
+    "model",
+    "name",
+    "error_type",
+    "provider",
+    "service",
+    "intent",
+    "platform",
+    "check",
+    "bot",
+)
 """Labels whose values come from outside; folded, in this order, when a family is full."""
 
 SERIES_LIMIT = 2000
@@ -247,6 +329,20 @@ SERVICE_TIER = "genapp.llm.service_tier"
 AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
 AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
 CACHE_WRITE_1H_TOKENS = "genapp.llm.cache_write_1h_tokens"
+
+USER_ID_ALIASES = (
+    "langfuse.user.id", "enduser.id", "gen_ai.user", "gen_ai.request.user", "llm.user",
+    "traceloop.association.properties.user_id",
+    "ai.telemetry.metadata.userId", "ai.settings.context.userId",
+    "gen_ai.user.id", "litellm.end_user.id",
+)  # fmt: skip
+"""What other instrumentations call the id of the user, in the order in which they are to be believed."""
+
+# The conventional metrics that leave over OTLP.
+CLIENT_OPERATION_DURATION = "gen_ai.client.operation.duration"
+CLIENT_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+CLIENT_TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105 - a name
+TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - as above
 
 OWN_ID_KEYS = frozenset({
     CORRELATION_ID, SESSION_ID, USER_ID, CONVERSATION_ID, RESPONSE_ID,

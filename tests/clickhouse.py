@@ -26,7 +26,7 @@ from otel_genapp.ledger.clickhouse.schema import Table
 from tests.processes import ROOT
 
 _DEADLINE_S = 60.0
-_USER, _PASSWORD = "tester", "s/cr:t@"
+USER, PASSWORD = "tester", "s/cr:t@"
 
 
 @dataclass
@@ -74,10 +74,11 @@ class ClickHouse:
     folder: Path
     port: int
     _process: subprocess.Popen[bytes] | None = None
+    program: str = "tests.programs.clickhouse_server"
 
-    def url(self, database: str = "default", *, password: str = _PASSWORD) -> str:
+    def url(self, database: str = "default", *, password: str = PASSWORD) -> str:
         """The URL of one of its databases, as a store takes it."""
-        return f"clickhouse://{_USER}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
+        return f"clickhouse://{USER}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
     def database(self) -> Iterator[Database]:
@@ -95,7 +96,7 @@ class ClickHouse:
         from clickhouse_connect import get_client
 
         return get_client(
-            host="127.0.0.1", port=self.port, username=_USER, password=_PASSWORD, database=database,
+            host="127.0.0.1", port=self.port, username=USER, password=PASSWORD, database=database,
             autogenerate_session_id=False,
         )  # fmt: skip
 
@@ -104,11 +105,11 @@ class ClickHouse:
         if self._process is not None and self._process.poll() is None:
             return
         command = [
-            "tests.programs.clickhouse_server",
+            self.program,
             str(self.folder / "data"),
             str(self.port),
-            _USER,
-            _PASSWORD,
+            USER,
+            PASSWORD,
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -150,7 +151,7 @@ class ClickHouse:
 
 
 @contextmanager
-def running_clickhouse() -> Iterator[ClickHouse]:
+def running_clickhouse(program: str = ClickHouse.program) -> Iterator[ClickHouse]:
     """A server of its own; skips where chDB is not installed, and fails there with CI=true."""
     if importlib.util.find_spec("chdb") is None:
         reason = "ClickHouse's engine is not installed: pip install chdb"
@@ -158,7 +159,7 @@ def running_clickhouse() -> Iterator[ClickHouse]:
             pytest.fail(reason)
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="clickhouse"))
-    server = ClickHouse(folder, _free_port())
+    server = ClickHouse(folder, _free_port(), program=program)
     try:
         server.start()
         yield server

@@ -42,6 +42,10 @@ class Accounts:
         """Records this process brought into the store."""
         self.record("llm_call", "stored", number=number)
 
+    def stored_of_conversations(self, number: int) -> None:
+        """Records of conversations this process brought into the store."""
+        self.record("conversation", "stored", number=number)
+
     def unjournaled(self, reason: str) -> None:
         """A record the journal could not take."""
         self.drop("journal", reason)

@@ -13,15 +13,35 @@ from operator import attrgetter
 from typing import Any, Final
 
 from otel_genapp.errors import GenappError
-from otel_genapp.records import LLMAmendment, LLMCall, Record, Usage
+from otel_genapp.records import (
+    ConversationRecord,
+    Feedback,
+    LLMAmendment,
+    LLMCall,
+    Message,
+    Outcome,
+    Record,
+    Usage,
+)
 
-CALL, AMENDMENT = "c1", "a1"
+CALL, AMENDMENT, MESSAGE, FEEDBACK, OUTCOME = "c1", "a2", "m1", "f1", "o1"
 """Kind and version; a change of the fields of records makes a new one."""
+_FIRST_AMENDMENT: Final = "a1"
+"""As `AMENDMENT`, without the correlation id."""
 
 _USAGE: Final = tuple(field.name for field in fields(Usage))
 _CALL: Final = tuple(field.name for field in fields(LLMCall) if field.init and field.name != "usage")
 _AMENDMENT: Final = tuple(field.name for field in fields(LLMAmendment) if field.name != "usage")
-_TUPLES: Final = frozenset({"tool_names", "finish_reasons", "attempts"})
+_CONVERSATION: Final[dict[str, type[ConversationRecord]]] = {
+    MESSAGE: Message, FEEDBACK: Feedback, OUTCOME: Outcome,
+}  # fmt: skip
+_SAID: Final = {kind: tuple(field.name for field in fields(made)) for kind, made in _CONVERSATION.items()}
+_KIND: Final = {made: kind for kind, made in _CONVERSATION.items()}
+_said_of: Final = {kind: attrgetter(*names) for kind, names in _SAID.items()}
+_NUMBERS: Final = frozenset({"confidence", "response_time_ms", "csat", "nps", "quality"})
+_FLAGS: Final = frozenset({"resolved", "escalated", "converted", "abandoned", "intent_correct", "critical"})
+_NEEDED: Final = frozenset({"call_id", "status", "model", "id", "critical"})
+_TUPLES: Final = frozenset({"tool_names", "finish_reasons", "attempts", "words"})
 _WHOLE: Final = frozenset({"started_at_ns", "at_ns", "seq", "tool_calls"})
 
 _usage_of = attrgetter(*_USAGE)
@@ -54,6 +74,9 @@ def encode(record: Record) -> bytes:
     """The bytes of a record: ASCII, without line breaks."""
     if isinstance(record, LLMCall):
         return _encoded((CALL, _usage_of(record.usage), _call_of(record))).encode("ascii")
+    if not isinstance(record, LLMAmendment):
+        kind = _KIND[type(record)]
+        return _encoded((kind, _said_of[kind](record))).encode("ascii")
     return _encoded((AMENDMENT, _usage_of(record.usage), _amendment_of(record))).encode("ascii")
 
 
@@ -73,6 +96,10 @@ def decode(data: bytes) -> Record:
         return LLMCall(**_values(said, _CALL))
     if said[0] == AMENDMENT:
         return LLMAmendment(**_values(said, _AMENDMENT))
+    if said[0] == _FIRST_AMENDMENT:
+        return LLMAmendment(**_values(said, _AMENDMENT[:-1]))
+    if isinstance(said[0], str) and said[0] in _CONVERSATION:
+        return _CONVERSATION[said[0]](**_facts(said, _SAID[said[0]]))
     raise DecodeError(f"a record of the kind {str(said[0])[:16]!r}, which this version does not know")
 
 
@@ -90,21 +117,27 @@ def _values(said: list[Any], names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
+def _facts(said: list[Any], names: tuple[str, ...]) -> dict[str, Any]:
+    if len(said) != 2 or not isinstance(said[1], list) or len(said[1]) != len(names):
+        raise DecodeError("a record with other fields than this version knows")
+    return {name: _checked(name, value) for name, value in zip(names, said[1], strict=True)}
+
+
 def _checked(name: str, value: Any) -> Any:
     if name in _TUPLES:
         return tuple(_all(value, _is_text, name=name))
     if name == "priced_parts":
         return tuple(tuple(part) for part in _all(value, _is_part, name=name))
-    if name == "duration_ms":
+    if value is None:
+        is_right = name not in _NEEDED and name not in _WHOLE and name != "duration_ms"
+    elif name == "duration_ms" or name in _NUMBERS or name == "first_token_ms":
         is_right = isinstance(value, int | float) and not isinstance(value, bool)
-    elif name in _WHOLE:
+    elif name in _WHOLE or name == "cost_nano_usd":
         is_right = _is_whole(value)
-    elif name == "cost_nano_usd":
-        is_right = value is None or _is_whole(value)
-    elif name == "first_token_ms":
-        is_right = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    elif name in _FLAGS:
+        is_right = isinstance(value, bool)
     else:
-        is_right = isinstance(value, str) or (value is None and name not in {"call_id", "status", "model"})
+        is_right = isinstance(value, str)
     if not is_right:
         raise DecodeError(f"a record whose {name} is {type(value).__name__}")
     return value

@@ -14,7 +14,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from otel_genapp.errors import GenappError
 from otel_genapp.ledger import codec
 from otel_genapp.ledger.journal import Journal, Position
 from otel_genapp.ledger.segments import Segment, read, segments
@@ -69,6 +71,8 @@ class Ledger:
         self._through: dict[str, int] = {}
         self._unjournaled: list[Record] = []
         self._behind = False
+        self.failure = self.explanation = ""
+        """The error of the store when it was asked last, and what it says if it is ours; empty where it did well."""
 
     def keep(self, record: Record, then: Callable[[Position | None], None]) -> None:
         """Make `record` safe, then call `then` with where it stands (None: nowhere); on the host's thread."""
@@ -204,7 +208,7 @@ class Ledger:
             self._batch, self._through = [], {}
 
     def _drain(self, ends: Iterable[Segment], deadline: float | None) -> bool:
-        known = self.store.positions()
+        known = self._positions()
         for segment in ends:
             start = known.get(segment.name, 0)
             while start < segment.size:
@@ -225,9 +229,25 @@ class Ledger:
         return part.position
 
     def _apply(self, records: Sequence[Record], through: Mapping[str, int] = NOWHERE) -> None:
-        new = self.store.apply(records, through=through)
+        with self._asking():
+            new = self.store.apply(records, through=through)
         if new:
             self._count_stored(new)
+
+    def _positions(self) -> Mapping[str, int]:
+        with self._asking():
+            return self.store.positions()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            # What others' errors say may show what was written, or a password.
+            self.failure = type(error).__name__
+            self.explanation = str(error) if isinstance(error, GenappError) else ""
+            raise
+        self.failure = self.explanation = ""
 
     def _decoded(self, payloads: Iterable[bytes]) -> Iterable[Record]:
         for payload in payloads:
@@ -241,7 +261,7 @@ class Ledger:
         sealed = [segment for segment in ends if segment.sealed]
         if not sealed:
             return
-        known = self.store.positions()
+        known = self._positions()
         done = [
             segment.name
             for segment in sealed

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from otel_genapp.config import CLICKHOUSE_STORE, ENVIRONMENT, MEMORY_STORE, Settings, without_userinfo
-from otel_genapp.ledger.spans import SpanStore
+from otel_genapp.ledger.spans import ReadsSpans, SpanStore
 from otel_genapp.ledger.spans_memory import MemorySpans
 from otel_genapp.ledger.store import FindsCalls, Store
 from otel_genapp.ledger.store_memory import MemoryStore
@@ -25,7 +25,7 @@ DATABASE = "ledger.db"
 class Opened:
     """A store, how it may be shown, and what is wrong with it ("" if nothing).
 
-    Not every store keeps spans, or finds calls by their correlation ids.
+    Not every store keeps spans: those of a fleet are the OpenTelemetry Collector's.
     """
 
     store: Store
@@ -34,7 +34,18 @@ class Opened:
     keep_bytes: int | None = None
     """How much detail it is to keep; None for any amount."""
     spans: SpanStore | None = None
+    fleet: ReadsSpans | None = None
+    """Spans that somebody else keeps, for all who write to the store."""
     calls: FindsCalls | None = None
+    path: Path | None = None
+    """The file of a SQLite database."""
+    see_problem: Callable[[], str] = str
+    """Says what can be seen to be wrong with its place; "" if nothing."""
+
+    @property
+    def shown_spans(self) -> ReadsSpans | None:
+        """Where spans are read from, if there is such a place."""
+        return self.spans if self.fleet is None else self.fleet
 
     @property
     def in_memory(self) -> bool:
@@ -65,14 +76,19 @@ def open_store(settings: Settings, state: StateDirectory, *, on_evict: Callable[
     if url.startswith(CLICKHOUSE_STORE):
         from otel_genapp.ledger.clickhouse import ClickHouseStore
 
-        return Opened(ClickHouseStore.open(url), without_userinfo(url), keep_bytes=_keep_bytes(settings, 0))
+        fleet = ClickHouseStore.open(url)
+        keep_bytes = _keep_bytes(settings, 0)
+        return Opened(fleet, without_userinfo(url), keep_bytes=keep_bytes, fleet=fleet.spans, calls=fleet)
     from otel_genapp.ledger.sql import SQLStore
 
     url = url or f"sqlite:///{quote(str(_database(state)))}"
     keep_bytes = _keep_bytes(settings, FILE_MEGABYTES if url.startswith("sqlite") else 0)
     store = SQLStore.open(url)
     spans = store.spans if settings.trace_megabytes else None
-    return Opened(store, without_userinfo(url), keep_bytes=keep_bytes, spans=spans, calls=store)
+    return Opened(
+        store, without_userinfo(url), keep_bytes=keep_bytes, spans=spans, calls=store, path=store.path,
+        see_problem=lambda: store.problem,
+    )  # fmt: skip
 
 
 def _memory(settings: Settings, on_evict: Callable[[], None]) -> Opened:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from otel_genapp import semconv
-from otel_genapp.records import LLMAmendment, LLMCall, Record, Usage
+from otel_genapp.records import LLMAmendment, LLMCall, Usage, UsageRecord
 
 _GAMMA = 1.04
 _LOG_GAMMA = math.log(_GAMMA)
@@ -83,7 +83,7 @@ class Rollup:
     first_at_ns: int | None = None
     last_at_ns: int | None = None
 
-    def add(self, record: Record) -> None:
+    def add(self, record: UsageRecord) -> None:
         """Fold one record in."""
         succeeded = record.status == semconv.SUCCESS
         (self.tokens if succeeded else self.failed_tokens).add(record.usage)
@@ -149,7 +149,7 @@ class SessionRollup:
     users: dict[str, None] = field(default_factory=dict)
     newest: deque[LLMCall] = field(default_factory=lambda: deque(maxlen=CALLS_KEPT))
 
-    def add(self, record: Record) -> None:
+    def add(self, record: UsageRecord) -> None:
         """Fold one record in."""
         self.sums.add(record)
         if len(self.models) < MODELS_KEPT:

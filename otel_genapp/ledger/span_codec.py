@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final
@@ -38,6 +39,16 @@ def decode(text: str) -> KeptSpan:
         raise DecodeError(f"a span of the kind {str(version)[:16]!r}, which this version does not know")
     said: dict[str, Any] = dict(zip(_NAMES, values, strict=True))
     return KeptSpan(**said, events=tuple(_event(event) for event in events))
+
+
+def value_text(value: str) -> str:
+    """How a text stands in the text of a span, if it is a value of it."""
+    return _encoded(value)
+
+
+def says(text: str, *, keys: Iterable[str], value: str) -> bool:
+    """Whether an attribute of one of these keys has that value, in the text of a span."""
+    return any(f"{_encoded(key)}:{_encoded(value)}" in text for key in keys)
 
 
 def _event(said: Any) -> KeptEvent:

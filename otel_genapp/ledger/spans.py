@@ -6,7 +6,7 @@ go first, slow ones after them, those with errors last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -64,14 +64,12 @@ class TracePage:
     next: str | None
 
 
-class SpanStore(Protocol):
-    """Keeps spans; every method is safe to call from any thread."""
+class ReadsSpans(Protocol):
+    """Finds spans, whoever keeps them; every method is safe to call from any thread."""
 
-    def add(self, spans: Sequence[KeptSpan]) -> int:
-        """Keep the spans; returns how many of them are kept now, the others were too many of their trace.
-
-        A span is known by (trace_id, span_id), and kept once.
-        """
+    @property
+    def problem(self) -> str:
+        """Why there are none, where that is known; else ""."""
 
     def by_correlation_id(self, correlation_id: str) -> tuple[KeptTrace, ...]:
         """The newest traces with a span of that correlation id, whole, the newest first."""
@@ -86,11 +84,24 @@ class SpanStore(Protocol):
             ValueError: the cursor is not one this store gave.
         """
 
+
+class SpanStore(ReadsSpans, Protocol):
+    """Keeps spans."""
+
+    def add(self, spans: Sequence[KeptSpan]) -> int:
+        """Keep the spans; returns how many of them are kept now, the others were too many of their trace.
+
+        A span is known by (trace_id, span_id), and kept once.
+        """
+
     def tidy(self, *, before_ns: int, keep_bytes: int) -> int:
         """Remove traces that ended before then (UTC), and more until about so many bytes are left.
 
         Whole ones, by what they are worth, of the same worth the oldest first; returns how many.
         """
+
+    def clear(self, session_id: str, *, keys: Collection[str]) -> int:
+        """Remove the traces with a span that has the session in an attribute of these keys; returns how many."""
 
     def restart(self) -> None:
         """Share nothing with the parent; for the child of a fork."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -27,6 +27,8 @@ class _Held:
 
 class MemorySpans:
     """Holds at most `keep_bytes` of spans; what is worth least goes first."""
+
+    problem = ""
 
     def __init__(self, *, keep_bytes: int = MEMORY_BYTES) -> None:
         self._keep_bytes = keep_bytes
@@ -91,6 +93,17 @@ class MemorySpans:
             for held in old:
                 self._remove(held)
             return len(old) + self._shrink(keep_bytes)
+
+    def clear(self, session_id: str, *, keys: Collection[str]) -> int:
+        with self._lock:
+            found = [
+                held
+                for held in self._held.values()
+                if any(span_codec.says(text, keys=keys, value=session_id) for text in held.spans.values())
+            ]
+            for held in found:
+                self._remove(held)
+        return len(found)
 
     def _add(self, span: KeptSpan, text: str) -> bool:
         held = self._held.get(span.trace_id)

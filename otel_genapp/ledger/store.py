@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from otel_genapp.ledger.conversations import Conversations
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
 from otel_genapp.records import LLMCall, Record
 
@@ -64,9 +65,13 @@ class CallPage:
 class Store(Protocol):
     """Keeps records; every method is safe to call from any thread.
 
-    `apply` is idempotent: a record is identified by (call_id, seq) and counts once. Clearing a
+    `apply` is idempotent: a record is identified by (call_id, seq), one of conversations by its id, and counts once. Clearing a
     session or ageing it out removes its detail, never the totals.
     """
+
+    @property
+    def conversations(self) -> Conversations:
+        """What it keeps of conversations."""
 
     @property
     def write_every_s(self) -> float:
@@ -80,7 +85,7 @@ class Store(Protocol):
         """How often a telemetry calls `tidy`."""
 
     def apply(self, records: Iterable[Record], *, through: Mapping[str, int] = NOWHERE) -> int:
-        """Fold the records in; returns how many were new.
+        """Fold the records in; returns how many of LLM usage were new. Of the others `conversations` tells.
 
         `through` says how far into which journal segments that goes (bytes); both are kept, or neither.
         """

@@ -8,7 +8,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from otel_genapp import semconv
+from otel_genapp.ledger.conversations_memory import MemoryConversations
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
+from otel_genapp.ledger.settling import usage_at_ns
 from otel_genapp.ledger.store import (
     NOWHERE,
     RANKINGS,
@@ -19,11 +21,11 @@ from otel_genapp.ledger.store import (
     number_in,
     rank_in,
 )
-from otel_genapp.records import LLMCall, Record
+from otel_genapp.records import LLMCall, Record, UsageRecord, parted
 
 CALLS_REMEMBERED = 50_000
 CALLS_FOUND = 10_000
-"""The latest calls, of any session, that are found by their correlation ids."""
+"""The latest calls, of any session, that are found by their correlation ids and by their sessions."""
 MINUTES_KEPT = 7 * 24 * 60
 CELLS_KEPT = 50_000
 """Sums of one model in one minute, 1.5 kB each; past them the oldest minutes go."""
@@ -45,16 +47,17 @@ class MemoryStore:
         self._session_limit = session_limit
         self._on_evict = on_evict
         self._lock = threading.Lock()
+        self.conversations = MemoryConversations(self._usage_of, self._calls_of)
         self._empty()
 
     def apply(self, records: Iterable[Record], *, through: Mapping[str, int] = NOWHERE) -> int:
-        new = 0
+        usage, facts = parted(records)
         with self._lock:
-            for record in records:
-                new += self._apply(record)
+            counted = [record for record in usage if self._apply(record)]
             for segment, position in through.items():
                 self._positions[segment] = max(position, self._positions.get(segment, 0))
-        return new
+        self.conversations.take(facts, counted)
+        return len(counted)
 
     def positions(self) -> Mapping[str, int]:
         with self._lock:
@@ -86,7 +89,11 @@ class MemoryStore:
 
     def calls_by_correlation(self, correlation_id: str, *, limit: int) -> tuple[LLMCall, ...]:
         with self._lock:
-            found = [call for call in self._latest if call.correlation_id == correlation_id]
+            found = [
+                call
+                for call in self._latest
+                if isinstance(call, LLMCall) and call.correlation_id == correlation_id
+            ]
         return tuple(reversed(found[-limit:])) if limit > 0 else ()
 
     def sessions(self, *, limit: int, cursor: str | None) -> SessionPage:
@@ -120,6 +127,7 @@ class MemoryStore:
         return RankedPage(page, "{}.{}".format(*ranks[left[limit - 1]]) if more else None)
 
     def clear(self, session_id: str) -> bool:
+        talked = self.conversations.forget(lambda fact: fact.session_id == session_id)
         with self._lock:
             without = self._without_session
             self._forget_calls(lambda call: (call.session_id or semconv.NO_SESSION) == session_id)
@@ -127,7 +135,7 @@ class MemoryStore:
                 self._forget_without_session()
                 return True
             self._touched.pop(session_id, None)
-            return self._sessions.pop(session_id, None) is not None
+            return self._sessions.pop(session_id, None) is not None or talked
 
     def totals(self, *, from_ns: int | None = None, to_ns: int | None = None) -> Totals:
         with self._lock:
@@ -159,7 +167,8 @@ class MemoryStore:
             for session in (*self._sessions.values(), self._without_session):
                 while session.newest and session.newest[0].ended_at_ns < before_ns:
                     session.newest.popleft()
-            self._forget_calls(lambda call: call.ended_at_ns < before_ns)
+            self._forget_calls(lambda call: usage_at_ns(call) < before_ns)
+        self.conversations.forget(lambda fact: fact.at_ns < before_ns)
         return len(old)
 
     def close(self) -> None:
@@ -175,8 +184,21 @@ class MemoryStore:
         """Start empty, with a new lock."""
         self._lock = threading.Lock()
         self._empty()
+        self.conversations.restart()
 
-    def _forget_calls(self, is_gone: Callable[[LLMCall], bool]) -> None:
+    def _usage_of(self, correlation_id: str) -> list[UsageRecord]:
+        with self._lock:
+            return [record for record in self._latest if record.correlation_id == correlation_id]
+
+    def _calls_of(self, session_id: str) -> list[LLMCall]:
+        with self._lock:
+            return [
+                record
+                for record in self._latest
+                if isinstance(record, LLMCall) and record.session_id == session_id
+            ]
+
+    def _forget_calls(self, is_gone: Callable[[UsageRecord], bool]) -> None:
         kept = [call for call in self._latest if not is_gone(call)]
         self._latest.clear()
         self._latest.extend(kept)
@@ -192,13 +214,13 @@ class MemoryStore:
         self._touches = 0
         self._positions: dict[str, int] = {}
         self._seen: OrderedDict[str, int] = OrderedDict()
-        self._latest: deque[LLMCall] = deque(maxlen=CALLS_FOUND)
+        self._latest: deque[UsageRecord] = deque(maxlen=CALLS_FOUND)
         self._overall = Rollup()
         self._by_model: dict[Model, Rollup] = {}
         self._minutes: OrderedDict[int, dict[Cell, Rollup]] = OrderedDict()
         self._cells = 0
 
-    def _apply(self, record: Record) -> bool:
+    def _apply(self, record: UsageRecord) -> bool:
         if not self._is_new(record):
             return False
         model = (record.provider, record.model)
@@ -206,8 +228,8 @@ class MemoryStore:
             model = (record.provider, semconv.OVERFLOW)
         self._overall.add(record)
         self._by_model.setdefault(model, Rollup()).add(record)
-        at_ns = record.ended_at_ns if isinstance(record, LLMCall) else record.at_ns
-        if isinstance(record, LLMCall) and record.correlation_id is not None:
+        at_ns = usage_at_ns(record)
+        if record.correlation_id is not None or record.session_id is not None:
             self._latest.append(record)
         self._cell(at_ns // _MINUTE_NS, (*model, record.session_id is not None)).add(record)
         if record.session_id is None:
@@ -217,7 +239,7 @@ class MemoryStore:
             self._session(record.session_id).add(record)
         return True
 
-    def _is_new(self, record: Record) -> bool:
+    def _is_new(self, record: UsageRecord) -> bool:
         bit = 1 << record.seq
         seen = self._seen.get(record.call_id, 0)
         if seen & bit:

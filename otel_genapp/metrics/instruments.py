@@ -16,8 +16,10 @@ from otel_genapp.metrics.family import MeasuredFamily
 from otel_genapp.metrics.http import HttpFamilies
 from otel_genapp.quiet import quiet
 
-Gauge = Callable[[], float | None]
-"""Its value now; None where that cannot be told."""
+Level = float | Mapping[tuple[str, ...], float] | None
+"""The value of a gauge, or its values by label values; None where that cannot be told."""
+Gauge = Callable[[], Level]
+"""What a gauge shows now."""
 
 asks_store: ContextVar[bool] = ContextVar("otel_genapp_asks_store", default=True)
 """False while somebody collects who must not wait for the store: gauges read from it are left out."""
@@ -44,7 +46,17 @@ class Instruments:
     llm_unknown_usage: MeasuredFamily
     llm_tool_calls: MeasuredFamily
     llm_attempts: MeasuredFamily
+    messages: MeasuredFamily
     errors: MeasuredFamily
+    conversations: MeasuredFamily
+    conversation_outcomes: MeasuredFamily
+    conversation_resolution: MeasuredFamily
+    feedback_score: MeasuredFamily
+    critical_reviews: MeasuredFamily
+    repeat_contacts: MeasuredFamily
+    intent_recognitions: MeasuredFamily
+    bot_update_lag: MeasuredFamily
+    bot_throttled: MeasuredFamily
     telemetry_errors: MeasuredFamily
     telemetry_records: MeasuredFamily
     telemetry_dropped: MeasuredFamily
@@ -57,16 +69,15 @@ class Instruments:
         *,
         series_limit: int = semconv.SERIES_LIMIT,
     ) -> None:
+        """`gauges` are those somebody keeps, by name; the others show nothing."""
         self._families: list[MeasuredFamily] = []
-        self._merged = [gauges[metric.name] for _, metric in _attributes() if _is_merged(metric)]
+        self._merged = [
+            gauges[metric.name] for _, metric in _attributes() if _is_merged(metric) and metric.name in gauges
+        ]
         for attribute, metric in _attributes():
             if metric.kind == "gauge":
-                meter.create_observable_gauge(
-                    metric.instrument,
-                    callbacks=[_observed(gauges[metric.name], from_store=metric.merge == "store")],
-                    unit=metric.unit,
-                    description=metric.help,
-                )
+                if metric.name in gauges:
+                    _observe(meter, metric, gauge=gauges[metric.name])
                 continue
             family = MeasuredFamily(
                 metric,
@@ -87,9 +98,9 @@ class Instruments:
 
     def revision(self) -> int:
         """A number that changes when something was recorded, or a gauge that workers merge has moved."""
-        moved: list[float | None] = []
+        moved: list[object] = []
         with _guarded:
-            moved = [gauge() for gauge in self._merged]
+            moved = [_comparable(gauge()) for gauge in self._merged]
         return hash((self.http.recorded, *(family.recorded for family in self._families), *moved))
 
     def announce_known(self) -> None:
@@ -119,16 +130,29 @@ def _attributes() -> Iterable[tuple[str, semconv.Metric]]:
 
 
 def _is_merged(metric: semconv.Metric) -> bool:
-    return metric.kind == "gauge" and metric.merge != "store"
+    return metric.kind == "gauge" and metric.merge not in {"store", "host"}
 
 
-def _observed(gauge: Gauge, *, from_store: bool) -> Callable[[CallbackOptions], list[Observation]]:
+def _comparable(level: Level) -> object:
+    return tuple(sorted(level.items())) if isinstance(level, Mapping) else level
+
+
+def _observe(meter: Meter, metric: semconv.Metric, *, gauge: Gauge) -> None:
     def callback(_options: CallbackOptions) -> list[Observation]:
-        if from_store and not asks_store.get():
+        if metric.merge == "store" and not asks_store.get():
             return []
         with _guarded:
-            value = gauge()
-            return [] if value is None else [Observation(value)]
+            level = gauge()
+            if level is None:
+                return []
+            if not isinstance(level, Mapping):
+                return [Observation(level)]
+            return [
+                Observation(value, dict(zip(metric.labels, labels, strict=True)))
+                for labels, value in level.items()
+            ]
         return []
 
-    return callback
+    meter.create_observable_gauge(
+        metric.instrument, callbacks=[callback], unit=metric.instrument_unit, description=metric.help
+    )

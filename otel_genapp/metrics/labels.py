@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from otel_genapp import semconv
-from otel_genapp.secrets import without_secrets
+from otel_genapp.secrets import beginning_without_secrets
 
 
 def clean_label(value: object) -> str:
@@ -17,7 +17,7 @@ def clean_label(value: object) -> str:
     text = value if isinstance(value, str) else "unknown" if value is None else str(value)
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")
-    return without_secrets(text[: semconv.LABEL_VALUE_MAX_CHARS * 8])[: semconv.LABEL_VALUE_MAX_CHARS]
+    return beginning_without_secrets(text, semconv.LABEL_VALUE_MAX_CHARS)
 
 
 class LabelGuard:

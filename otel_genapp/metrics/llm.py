@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 
 from otel_genapp import semconv
 from otel_genapp.metrics.bound import NO_EXEMPLAR
-from otel_genapp.records import LLMAmendment, Record, Usage
+from otel_genapp.records import LLMAmendment, Usage, UsageRecord
 
 
 class Family(Protocol):
@@ -43,7 +43,7 @@ class LLMFamilies(Protocol):
     def errors(self) -> Family: ...
 
 
-def fold(instruments: LLMFamilies, record: Record, *, context: Context | None) -> None:
+def fold_usage(instruments: LLMFamilies, record: UsageRecord, *, context: Context | None) -> None:
     """Count one record. `context` holds the call's span, for the exemplars of its durations."""
     model = (record.provider, record.model)
     for status in record.attempts:

@@ -38,7 +38,7 @@ class Sums:
 
 
 class Tally:
-    """The families `metrics.llm.fold` records, by the same names, adding to `table`."""
+    """The families `metrics.folding.fold` records, by the same names, adding to `table`."""
 
     def __init__(self, table: Table) -> None:
         self.llm_attempts = Sums(semconv.LLM_ATTEMPTS, table)
@@ -51,3 +51,5 @@ class Tally:
         self.llm_tool_calls = Sums(semconv.LLM_TOOL_CALLS, table)
         self.llm_tokens = Sums(semconv.LLM_TOKENS, table)
         self.errors = Sums(semconv.ERRORS, table)
+        self.messages = Sums(semconv.MESSAGES, table)
+        self.feedback_score = Sums(semconv.FEEDBACK_SCORE, table)

@@ -126,10 +126,10 @@ def add_gauges(sums: Table, gauges: Table) -> None:
 
 
 def merged(one: Value, other: Value, *, merge: semconv.Merge) -> Value:
-    """Two values of a gauge as one. What is read from a store is the same for everybody."""
+    """Two values of a gauge as one. What is read from a store or the host is the same for everybody."""
     if merge == "sum":
         return added(one, other)
-    if merge == "store" or isinstance(one, tuple) or isinstance(other, tuple):
+    if merge in {"store", "host"} or isinstance(one, tuple) or isinstance(other, tuple):
         return one
     return number((min if merge == "min" else max)(total(one), total(other)))
 

@@ -14,13 +14,16 @@ from otel_genapp.pipeline import dialects
 from otel_genapp.pipeline.dialects import Facts
 from otel_genapp.pipeline.nodes import Call, Contribution, Node, ancestors
 from otel_genapp.records import LLMAmendment, LLMCall
-from otel_genapp.secrets import looks_secret, without_secrets
+from otel_genapp.secrets import beginning_without_secrets, looks_secret
 
 _EXPLICIT_TIME_NS = 50_000_000
 """A span that started or ended this far from when we saw it do so was given its times by its maker."""
 _LAST_NS = 1 << 63
 _CANCELLATIONS = ("CancelledError", "GeneratorExit", "KeyboardInterrupt")
 _TEXTS_KEPT = 32
+_TEXT_CHARS = 256
+_REMEMBERED_CHARS = 2048
+"""Longer texts are cut before they are looked at, far behind what is kept of them."""
 _PROVIDERS_ID = re.compile("(?:chatcmpl-|cmpl-|resp_|msg_|gen-)[A-Za-z0-9_-]{1,128}")
 """Ids of answers whose form no secret has."""
 
@@ -87,6 +90,7 @@ def amendment(span: ReadableSpan, *, facts: Facts, found: Contribution, call_id:
         usage=found.usage,
         session_id=facts.session_id,
         user_id=facts.user_id,
+        correlation_id=facts.correlation_id,
     )
 
 
@@ -146,7 +150,7 @@ def given_ns(moment_ns: object) -> int | None:
 @lru_cache(maxsize=4096)
 def _without_secrets(text: str) -> str:
     """Models, providers and reasons come again and again."""
-    return without_secrets(text)
+    return beginning_without_secrets(text, _TEXT_CHARS)
 
 
 @lru_cache(maxsize=1024)
@@ -157,12 +161,12 @@ def _clean_names(*names: str | None) -> tuple[str | None, ...]:
 
 def clean(text: str | None) -> str | None:
     """A text of a span as it may be kept: bounded, without secrets."""
-    return _without_secrets(text[:256]) if text else None
+    return _without_secrets(text[:_REMEMBERED_CHARS]) if text else None
 
 
 @lru_cache(maxsize=1024)
 def _clean_all(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_without_secrets(text[:256]) for text in texts[:_TEXTS_KEPT])
+    return tuple(_without_secrets(text[:_REMEMBERED_CHARS]) for text in texts[:_TEXTS_KEPT])
 
 
 def _plain_id(text: str | None) -> str | None:

@@ -133,8 +133,9 @@ class Folds:
                 while self._fold_batch(-1):
                     pass
             pause_s = _RETRY_S
-            with _guarded:
-                pause_s = self._after()
+            if not self._closing.is_set():  # who closes brings the rest into the store, and then closes that
+                with _guarded:
+                    pause_s = self._after()
             if self._closing.is_set():
                 return
 

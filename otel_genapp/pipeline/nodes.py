@@ -57,8 +57,8 @@ class Node:
         """What it was given."""
         self.told: Facts | None = None
         """What its maker says of it, who knows better than its attributes."""
-        self.ids: tuple[str | None, str | None] = (None, None)
-        """Session and user, for what is said of the span after its end."""
+        self.ids: tuple[str | None, str | None, str | None] = (None, None, None)
+        """Session, user and correlation id, for what is said of the span after its end."""
         self.parent = parent
         self.span_class = span_class
         self.call: Call | None = None

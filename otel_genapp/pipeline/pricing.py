@@ -14,7 +14,7 @@ from otel_genapp.pipeline.price_file import PriceFile
 from otel_genapp.pipeline.price_library import DISTRIBUTION, Day, PriceLibrary
 from otel_genapp.pipeline.rates import Rates, tier_of
 from otel_genapp.quiet import quiet
-from otel_genapp.records import LLMAmendment, LLMCall, Record
+from otel_genapp.records import LLMAmendment, LLMCall, UsageRecord
 
 DAYS_KEPT = 4096
 """Resolved prices kept, one for each model, tier and day."""
@@ -48,7 +48,7 @@ class Prices:
         with _guarded:
             self._opened()
 
-    def priced(self, record: Record) -> Record:
+    def priced(self, record: UsageRecord) -> UsageRecord:
         """The record with `cost_nano_usd` and `price_version`, or as it is where there is no price."""
         with _guarded:
             return self._priced(record)
@@ -98,7 +98,7 @@ class Prices:
             return None
         return "calls are not priced: pip install 'otel-genapp[cost]', or name a file in prices"
 
-    def _priced(self, record: Record) -> Record:
+    def _priced(self, record: UsageRecord) -> UsageRecord:
         if record.cost_nano_usd is not None:
             self._set_apart(record)
             return record
@@ -122,7 +122,7 @@ class Prices:
             return record
         return dataclasses.replace(record, cost_nano_usd=cost, price_version=rates.version)
 
-    def _set_apart(self, record: Record) -> None:
+    def _set_apart(self, record: UsageRecord) -> None:
         """Remember a call whose further tokens a plain price would not fit, or are paid already."""
         if isinstance(record, LLMCall):
             self._unlike[record.call_id] = None

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from otel_genapp import semconv
+from otel_genapp.context import OWN_SPAN
 from otel_genapp.hub import CallOutcome
 from otel_genapp.pipeline import dialects
 from otel_genapp.pipeline.counting import Tree
@@ -30,13 +31,13 @@ from otel_genapp.pipeline.nodes import Node
 from otel_genapp.pipeline.redact import url_overrides
 from otel_genapp.pipeline.strays import Strays
 from otel_genapp.quiet import quiet
-from otel_genapp.records import LLMAmendment, Record
+from otel_genapp.records import LLMAmendment, UsageRecord
 from otel_genapp.sdk_attributes import attributes_of
 
 _guarded = quiet("pipeline")
 
 
-Emit = Callable[[Record, Context], None]
+Emit = Callable[[UsageRecord, Context], None]
 
 
 class GenappSpanProcessor(SpanProcessor):
@@ -111,6 +112,7 @@ class GenappSpanProcessor(SpanProcessor):
                     attempts=facts.attempts,
                     session_id=node.ids[0],
                     user_id=node.ids[1],
+                    correlation_id=node.ids[2],
                 ),
                 Context(),
             )
@@ -155,7 +157,7 @@ class GenappSpanProcessor(SpanProcessor):
             span_context.span_id,
             parent_id=parent_id,
             span_class=span_class,
-            new_id=self._new_id(),
+            new_id=self.new_id(),
             scope=scope,
             lost=lost,
         )
@@ -185,7 +187,7 @@ class GenappSpanProcessor(SpanProcessor):
                 return
             parent_id = span.parent.span_id if span.parent is not None else 0
             node = self._tree.start(
-                span_context.span_id, parent_id=parent_id, span_class=None, new_id=self._new_id()
+                span_context.span_id, parent_id=parent_id, span_class=None, new_id=self.new_id()
             )
         if node.place is not None:
             self._strays.remove(node)
@@ -195,15 +197,17 @@ class GenappSpanProcessor(SpanProcessor):
         else:
             span_class = "llm"
         node.told, node.start_attributes, node.span = None, _NO_ATTRIBUTES, None
-        node.ids = (facts.session_id, facts.user_id)
-        found = self._tree.end(node, span_class=span_class, facts=facts, new_id=self._new_id())
-        context = trace.set_span_in_context(trace.NonRecordingSpan(span_context), Context())
+        node.ids = (facts.session_id, facts.user_id, facts.correlation_id)
+        found = self._tree.end(node, span_class=span_class, facts=facts, new_id=self.new_id())
+        scope = span.instrumentation_scope
+        whose = Context({OWN_SPAN: scope is not None and scope.name == semconv.SCOPE})
+        context = trace.set_span_in_context(trace.NonRecordingSpan(span_context), whose)
         if found.is_request and found.call is not None:
             call = call_record(span, node=node, facts=facts, found=found, logical=found.call)
             self._emit(call, context)
             self._events.publish_finished(call)
         elif found.has_tokens:
-            call_id = found.call.call_id if found.call is not None else self._new_id()
+            call_id = found.call.call_id if found.call is not None else self.new_id()
             self._emit(amendment(span, facts=facts, found=found, call_id=call_id), context)
 
     def _read(self, span: ReadableSpan, node: Node) -> tuple[dialects.SpanClass | None, Facts]:
@@ -264,7 +268,8 @@ class GenappSpanProcessor(SpanProcessor):
             self._open.discard(span_id)
             self._count_drop("llm_call", "never_ended")
 
-    def _new_id(self) -> str:
+    def new_id(self) -> str:
+        """An id no other process has; without a system call, which lets other threads in."""
         return f"{self._prefix}-{next(self._ids):x}"
 
     @staticmethod

@@ -102,5 +102,5 @@ STORES: dict[str, Opening] = {
     "memory": memory_stores,
     **{kind: at(place) for kind, place in SHARED.items()},
 }
-FINDING = tuple(kind for kind in STORES if kind != "clickhouse")
-"""Those that find calls by their correlation ids, and keep spans."""
+KEEPING_SPANS = tuple(kind for kind in STORES if kind != "clickhouse")
+"""Those that keep spans: for a fleet the OpenTelemetry Collector does."""

@@ -6,7 +6,7 @@ import pytest
 
 from otel_genapp.ledger.rollup import SessionRollup
 from otel_genapp.ledger.store import Store
-from otel_genapp.records import Record, Usage
+from otel_genapp.records import Usage, UsageRecord
 from tests.builders import MINUTE_NS, START_NS, call
 from tests.conformance.test_store import session_of, sums_of
 
@@ -25,7 +25,7 @@ def ranking_of(store: Store, by: str, *, limit: int = 2, search: str = "") -> li
 
 def test_sessions_by_rank(store: Store) -> None:
     """By each of the rankings, page by page, with the sums they have; those without a session are in none."""
-    records: list[Record] = [
+    records: list[UsageRecord] = [
         call("1", session_id="cheap", cost_nano_usd=1, usage=Usage(100, 50)),
         call("2", session_id="dear", cost_nano_usd=900, usage=Usage(10, 5)),
         call("3", session_id="Failing", cost_nano_usd=5, usage=Usage(20, 5), status="fail"),

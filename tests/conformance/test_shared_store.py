@@ -15,7 +15,7 @@ from otel_genapp.ledger.clickhouse import store as clickhouse_store
 from otel_genapp.ledger.rollup import Rollup
 from otel_genapp.ledger.sql import cells
 from otel_genapp.ledger.store import Store
-from otel_genapp.records import Record
+from otel_genapp.records import UsageRecord
 from tests.builders import MINUTE_NS, START_NS, amendment, call
 from tests.conformance.stores import SHARED, Factory, open_at, opened_at
 from tests.servers import Servers
@@ -69,7 +69,7 @@ def test_a_part_of_a_journal_counts_once_without_its_detail(open_store: Factory)
 def test_a_cleared_record_counts_once(open_store: Factory) -> None:
     """Clearing leaves what is needed to know a second delivery, whatever else comes with it."""
     store = open_store()
-    records: list[Record] = [call(str(number)) for number in range(10)]
+    records: list[UsageRecord] = [call(str(number)) for number in range(10)]
     records.append(amendment("3"))
     assert store.apply(records) == 11
     assert store.clear("s1")

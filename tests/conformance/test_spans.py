@@ -1,10 +1,10 @@
-"""What every store of spans promises, and every store that finds calls by their correlation ids."""
+"""What every store of spans promises."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -14,17 +14,16 @@ from otel_genapp.ledger.spans import SpanStore, TracePage, TraceSummary
 from otel_genapp.ledger.spans_memory import MemorySpans
 from otel_genapp.ledger.sql import SQLStore
 from otel_genapp.ledger.sql import spans as sql_spans
-from otel_genapp.ledger.store import FindsCalls, Store
-from otel_genapp.ledger.store_memory import MemoryStore
+from otel_genapp.ledger.store import Store
 from otel_genapp.records import KeptEvent, KeptSpan
-from tests.builders import MINUTE_NS, START_NS, amendment, call, kept_span
-from tests.conformance.stores import FINDING, STORES, Factory
+from tests.builders import MINUTE_NS, START_NS, kept_span
+from tests.conformance.stores import KEEPING_SPANS, STORES, Factory
 from tests.servers import Servers
 
 ROOM = 1 << 40
 
 
-@pytest.fixture(params=FINDING)
+@pytest.fixture(params=KEEPING_SPANS)
 def open_store(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Factory]:
     with STORES[request.param](servers) as factory:
         yield factory
@@ -39,12 +38,6 @@ def store(open_store: Factory) -> Store:
 def spans(store: Store) -> SpanStore:
     """An empty store of spans of each kind."""
     return store.spans if isinstance(store, SQLStore) else MemorySpans()
-
-
-def finding(store: Store) -> FindsCalls:
-    """The store, known to find calls."""
-    assert isinstance(store, MemoryStore | SQLStore)
-    return store
 
 
 def trace_id(number: int) -> str:
@@ -211,6 +204,36 @@ def test_old_traces_go(spans: SpanStore) -> None:
     assert spans.tidy(before_ns=START_NS + 5 * MINUTE_NS, keep_bytes=ROOM) == 0
 
 
+def test_a_session_s_traces_go_whole(spans: SpanStore) -> None:
+    """Those with a span that names the session in one of the attributes, and no others, are removed."""
+    odd = 'an"na%_\ud800\\'
+    spans.add([
+        trace(1, attributes={"session.id": odd}),
+        kept_span("b" * 16, trace_id(1), parent_id=f"{1:016x}"),
+        trace(2, attributes={"session.id": odd + "2", "note": f'"session.id":"{odd}"'}),
+        trace(3, attributes={"chat": odd}),
+        trace(4, attributes={"other": odd, "session.id": odd.upper()}),
+        trace(5, attributes={"items": [1], "langfuse.session.id": odd}),
+        trace(6),
+    ])  # fmt: skip
+    keys = ("session.id", "langfuse.session.id")
+    assert spans.clear("nobody", keys=keys) == 0
+    assert spans.clear(odd, keys=keys) == 2
+    assert ids_of(spans) == [6, 4, 3, 2]
+    assert spans.by_trace_id(trace_id(1)) is None
+    assert spans.clear(odd, keys=keys) == 0
+    assert spans.tidy(before_ns=0, keep_bytes=0) == 4  # what was freed is not counted twice
+    assert ids_of(spans) == []
+
+
+def test_a_session_with_many_traces(spans: SpanStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one transaction removes, and all of them go."""
+    monkeypatch.setattr(sql_spans, "TRACES_AT_ONCE", 7)
+    spans.add([trace(number, attributes={"session.id": f"s{number % 2}"}) for number in range(60)])
+    assert spans.clear("s1", keys=("session.id",)) == 30
+    assert ids_of(spans) == list(range(58, -1, -2))
+
+
 def test_much_goes_in_parts(spans: SpanStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much has to go at once, what is left is what should be."""
     monkeypatch.setattr(sql_spans, "TRACES_AT_ONCE", 7)
@@ -248,40 +271,3 @@ def test_threads_lose_no_span(spans: SpanStore) -> None:
         found = spans.by_trace_id(summary.trace_id)
         assert found is not None
         assert len({span.span_id for span in found.spans}) == len(found.spans) == summary.spans
-
-
-def test_calls_are_found_by_their_correlation_ids(store: Store) -> None:
-    """The last ones first, no amendments, no others; with a session or without, and once."""
-    calls = [
-        call(str(number), correlation_id="cid", session_id="s1" if number % 2 else None)
-        for number in range(5)
-    ]
-    others = [call("other", correlation_id="other"), call("none")]
-    for _ in range(2):
-        store.apply((*calls, *others, amendment("1")))
-    assert finding(store).calls_by_correlation("cid", limit=3) == tuple(calls[:1:-1])
-    assert finding(store).calls_by_correlation("cid", limit=9) == tuple(reversed(calls))
-    assert finding(store).calls_by_correlation("unknown", limit=9) == ()
-
-
-def test_an_odd_correlation_id_finds_its_calls(store: Store) -> None:
-    """What `bind` takes is any text."""
-    odd = ["nul\0", "lone\ud800", "long" * 1000, "", "'; DROP TABLE"]
-    store.apply([call(str(number), correlation_id=text) for number, text in enumerate(odd)])
-    for number, text in enumerate(odd):
-        assert [one.call_id for one in finding(store).calls_by_correlation(text, limit=9)] == [str(number)]
-
-
-@pytest.mark.parametrize(
-    "forget",
-    [lambda store: store.clear("s1"), lambda store: store.tidy(before_ns=START_NS * 2)],
-    ids=["cleared", "aged"],
-)
-def test_forgotten_calls_are_not_found(store: Store, forget: Callable[[Store], object]) -> None:
-    """Clearing a session and ageing take its calls away here too; what comes later is found."""
-    store.apply([call(str(number), correlation_id="cid") for number in range(3)])
-    forget(store)
-    assert finding(store).calls_by_correlation("cid", limit=9) == ()
-    new = call("new", correlation_id="cid", started_at_ns=START_NS * 3)
-    store.apply((new,))
-    assert finding(store).calls_by_correlation("cid", limit=9) == (new,)

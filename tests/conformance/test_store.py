@@ -11,12 +11,12 @@ import pytest
 from otel_genapp import semconv
 from otel_genapp.ledger.rollup import Rollup, SessionRollup
 from otel_genapp.ledger.store import CallPage, SessionPage, Store, Totals
-from otel_genapp.records import Record, Usage
+from otel_genapp.records import Usage, UsageRecord
 from tests.builders import MINUTE_NS, START_NS, amendment, call
 from tests.conformance.stores import Factory
 
 
-def sums_of(*records: Record) -> Rollup:
+def sums_of(*records: UsageRecord) -> Rollup:
     """The sums of these records, made directly."""
     sums = Rollup()
     for record in records:
@@ -24,7 +24,7 @@ def sums_of(*records: Record) -> Rollup:
     return sums
 
 
-def session_of(session_id: str, *records: Record) -> SessionRollup:
+def session_of(session_id: str, *records: UsageRecord) -> SessionRollup:
     session = SessionRollup(session_id)
     for record in records:
         session.add(record)
@@ -54,7 +54,7 @@ def test_an_empty_store(store: Store) -> None:
 
 def test_applying_twice_counts_once(store: Store) -> None:
     """A record is known by (call_id, seq): a second delivery changes nothing, in any order."""
-    records: list[Record] = [
+    records: list[UsageRecord] = [
         call("1"), amendment("1", 1), amendment("1", 2), call("2"), amendment("2", 1),
     ]  # fmt: skip
     delivered = records * 3
@@ -281,7 +281,7 @@ def test_history_is_paged(store: Store) -> None:
     calls = [call(str(number)) for number in range(10)]
     store.apply((*calls, amendment("3"), call("other", session_id="s2")))
     for limit in (1, 3, 10, 100):
-        found: list[Record] = []
+        found: list[UsageRecord] = []
         cursor = None
         while True:
             page = store.history("s1", limit=limit, cursor=cursor)

@@ -8,13 +8,14 @@ its session that the first copy was given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from otel_genapp.ledger.clickhouse.rows import Keyed, Standing, call_row, record_row, session_rows
-from otel_genapp.ledger.clickhouse.schema import CALLS, META, POSITIONS, RECORDS, SESSIONS
+from otel_genapp.ledger.clickhouse.facts import KeyedFact, fact_row
+from otel_genapp.ledger.clickhouse.rows import Keyed, Standing, call_row, hex_of, record_row, session_rows
+from otel_genapp.ledger.clickhouse.schema import CALLS, FACTS, META, POSITIONS, RECORDS, SESSIONS
 from otel_genapp.ledger.clickhouse.server import Server
-from otel_genapp.records import LLMCall
+from otel_genapp.records import ConversationRecord, LLMCall
 
 AT_ONCE = 10_000
 """Records that are looked up in one query, 90 bytes each."""
@@ -38,6 +39,24 @@ WHERE (hour, session, at_ns, identity) IN (
 )
 GROUP BY identity"""  # noqa: S608 - our own names
 
+_MESSAGES = f"""
+UNION ALL
+SELECT 'messages', toFixedString('', 16), toInt64(1), toInt64(0) FROM (SELECT 1 FROM {FACTS.name} WHERE kind = 0 LIMIT 1)"""  # noqa: S608 - as above
+_LOOK_UP_FACTS = f"""
+UNION ALL
+SELECT 'life', session, max(epoch), toInt64(0) FROM {FACTS.name}
+WHERE session IN (SELECT toFixedString(unhex(arrayJoin(splitByChar(',', '<sessions>'))), 16))
+GROUP BY session
+UNION ALL
+SELECT 'fact', identity, min(number), argMin(epoch, number) FROM {FACTS.name}
+WHERE (hour, session, at_ns, identity) IN (
+    SELECT toDateTime(reinterpretAsUInt32(substring(packed, 1, 4)), 'UTC'),
+        toFixedString(substring(packed, 5, 16), 16), reinterpretAsInt64(substring(packed, 21, 8)),
+        toFixedString(substring(packed, 29, 16), 16)
+    FROM (SELECT unhex(arrayJoin(splitByChar(',', '<places>'))) AS packed)
+)
+GROUP BY identity"""  # noqa: S608 - as above
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -49,17 +68,30 @@ class Found:
     """The present lives of sessions."""
     standing: dict[bytes, Standing] = field(default_factory=dict)
     """By the identity of a record."""
+    lives: dict[bytes, int] = field(default_factory=dict)
+    """The present lives of sessions as conversations: facts are not cleared when a session's calls are old."""
+    known: dict[bytes, Standing] = field(default_factory=dict)
+    """By the identity of a fact."""
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether there is any message that usage could belong to."""
+        return "messages" in self.meta
 
 
-def look_up(server: Server, items: Sequence[Keyed] = ()) -> Found:
+def look_up(server: Server, items: Sequence[Keyed] = (), *, facts: Sequence[KeyedFact] = ()) -> Found:
     """What there is of these records."""
-    query = _LOOK_UP.replace("<sessions>", _hex({item.session for item in items}))
+    query = _of(_LOOK_UP, items) + _MESSAGES + (_of(_LOOK_UP_FACTS, facts) if facts else "")
     found = Found()
-    for kind, key, first, second in server.rows(query.replace("<places>", _hex(map(_packed, items)))):
+    for kind, key, first, second in server.rows(query):
         if kind == "record":
             found.standing[key] = (first, second)
         elif kind == "epoch":
             found.epochs[key] = first
+        elif kind == "fact":
+            found.known[key] = (first, second)
+        elif kind == "life":
+            found.lives[key] = first
         else:
             found.meta[kind] = first
     return found
@@ -87,22 +119,40 @@ def add(server: Server, items: Sequence[Keyed], *, found: Found, first_number: i
     return len(fresh)
 
 
+def add_facts(
+    server: Server, items: Sequence[KeyedFact], *, found: Found, first_number: int
+) -> list[ConversationRecord]:
+    """Add those facts that are not in `found`, numbered from `first_number` on, and return them."""
+    fresh = [item for item in items if item.identity not in found.known]
+    server.insert(
+        FACTS,
+        (
+            fact_row(item, (number, found.lives.get(item.session, 0)))
+            for number, item in enumerate(fresh, first_number)
+        ),
+    )
+    return [item.fact for item in fresh]
+
+
 def go_through(server: Server, through: Mapping[str, int]) -> None:
     """Remember how far into the journals the tables are."""
     server.insert(POSITIONS, ((segment, end, 0) for segment, end in through.items()))
 
 
-def in_parts(items: Sequence[Keyed]) -> Iterator[Sequence[Keyed]]:
+def in_parts(
+    items: Sequence[Keyed], facts: Sequence[KeyedFact]
+) -> Iterator[tuple[Sequence[Keyed], Sequence[KeyedFact]]]:
     """The records, as many at a time as are looked up at once; at least one part."""
-    for start in range(0, max(len(items), 1), AT_ONCE):
-        yield items[start : start + AT_ONCE]
+    for start in range(0, max(len(items), len(facts), 1), AT_ONCE):
+        yield items[start : start + AT_ONCE], facts[start : start + AT_ONCE]
 
 
-def _packed(item: Keyed) -> bytes:
+def _of(query: str, items: Sequence[Keyed] | Sequence[KeyedFact]) -> str:
+    sessions = hex_of({item.session for item in items})
+    return query.replace("<sessions>", sessions).replace("<places>", hex_of(map(_packed, items)))
+
+
+def _packed(item: Keyed | KeyedFact) -> bytes:
     hour, _, at_ns, _ = item.place
     packed: bytes = hour.to_bytes(4, "little") + item.session + at_ns.to_bytes(8, "little", signed=True)
     return packed + item.identity
-
-
-def _hex(keys: Iterable[bytes]) -> str:
-    return ",".join(key.hex() for key in keys)

@@ -71,6 +71,32 @@ WHERE (hour, session, at_ns, identity) GLOBAL IN (
 )
 ORDER BY number DESC, identity DESC"""  # noqa: S608 - as above
 
+_BETWEEN = f"""\
+SELECT any(record) FROM {CALLS.name}
+WHERE session = unhex({{session:String}}) AND epoch = {{epoch:Int64}}
+    AND hour >= toDateTime({{first_hour:UInt32}}, 'UTC') AND hour <= toDateTime({{last_hour:UInt32}}, 'UTC')
+    AND at_ns >= (SELECT max(value) FROM {META.name} WHERE name = '{DROPPED}')
+    AND at_ns > {{after_ns:Int64}} AND at_ns <= {{until_ns:Int64}}
+GROUP BY identity ORDER BY any(at_ns) DESC LIMIT {{limit:UInt64}}"""  # noqa: S608 - as above
+
+# No FINAL: with it the server would read parts that the index says have none of them.
+_FOUND = f"""\
+SELECT text FROM (
+    SELECT identity AS key, any(session) AS of_session, min(number) AS first, argMin(epoch, number) AS life,
+        any(record) AS text
+    FROM {CALLS.name}
+    WHERE correlation = unhex({{correlation:String}})
+        AND at_ns >= (SELECT max(value) FROM {META.name} WHERE name = '{DROPPED}')
+    GROUP BY identity
+) AS found
+LEFT JOIN (
+    SELECT session, max(epoch) AS present FROM {SESSIONS.name}
+    WHERE session GLOBAL IN (SELECT session FROM {CALLS.name} WHERE correlation = unhex({{correlation:String}}))
+    GROUP BY session
+) AS lives ON of_session = session
+WHERE life >= present
+ORDER BY first DESC, key DESC LIMIT {{limit:UInt64}}"""  # noqa: S608 - as above
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -157,6 +183,29 @@ def calls_of(server: Server, session: Session, *, limit: int, cursor: Cursor) ->
         if isinstance(record, LLMCall):
             found.append((Cursor(number, identity), record))
     return found
+
+
+def calls_between(
+    server: Server, session: Session, *, after_ns: int, until_ns: int, limit: int
+) -> list[LLMCall]:
+    """Calls that ended after one time and not after another, those that ended last first."""
+    between = {"after_ns": after_ns, "until_ns": until_ns, "limit": limit}
+    found = []
+    for (text,) in server.rows(_BETWEEN, {**session.where, **between}):
+        record = codec.decode(text.encode("ascii"))
+        if isinstance(record, LLMCall):
+            found.append(record)
+    return found
+
+
+def calls_by_correlation(server: Server, correlation: bytes, *, limit: int) -> tuple[LLMCall, ...]:
+    """The latest calls with a correlation id, the last ones first."""
+    found = []
+    for (text,) in server.rows(_FOUND, {"correlation": correlation.hex(), "limit": limit}):
+        record = codec.decode(text.encode("ascii"))
+        if isinstance(record, LLMCall):
+            found.append(record)
+    return tuple(found)
 
 
 def page_of(server: Server, *, limit: int, cursor: Cursor) -> SessionPage:

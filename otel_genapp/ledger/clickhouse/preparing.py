@@ -7,10 +7,21 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from otel_genapp.errors import StoreError
-from otel_genapp.ledger.clickhouse.schema import LOCAL, META, RECORDS, TABLES, VERSION
+from otel_genapp.ledger.clickhouse.schema import (
+    CHANGED,
+    FACTS,
+    LOCAL,
+    META,
+    METRICS,
+    RECORDS,
+    TABLES,
+    VERSION,
+)
 from otel_genapp.ledger.clickhouse.server import Server
 
-STEPS: Mapping[int, Sequence[str]] = MappingProxyType({})
+STEPS: Mapping[int, Sequence[str]] = MappingProxyType({
+    1: (*(table.add(column, index) for table, column, index in CHANGED), FACTS.create(), METRICS.create()),
+})  # fmt: skip
 """Version -> the statements that make the next one of it, forward only. Each may be run again: there are
 no transactions, and several processes may do so at once."""
 

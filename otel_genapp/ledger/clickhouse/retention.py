@@ -12,7 +12,17 @@ from collections.abc import Sequence
 
 from otel_genapp.ledger.clickhouse.living import Session, aged_before
 from otel_genapp.ledger.clickhouse.rows import cleared_row, hour_of
-from otel_genapp.ledger.clickhouse.schema import CALLS, DROPPED, LOCAL, META, POSITIONS, SESSIONS, Table
+from otel_genapp.ledger.clickhouse.schema import (
+    CALLS,
+    DROPPED,
+    FACTS,
+    LOCAL,
+    META,
+    METRICS,
+    POSITIONS,
+    SESSIONS,
+    Table,
+)
 from otel_genapp.ledger.clickhouse.server import Server
 
 AT_ONCE = 10_000
@@ -46,9 +56,16 @@ class Removal:
 
     def remove(self, table: Table, where: str) -> None:
         """Have the server remove the rows for which `where` holds; nobody waits for it."""
+        self._have(table, f"DELETE WHERE {where}")
+
+    def change(self, table: Table, what: str, *, where: str) -> None:
+        """Have the server change the rows for which `where` holds; nobody waits for it."""
+        self._have(table, f"UPDATE {what} WHERE {where}")
+
+    def _have(self, table: Table, done: str) -> None:
         scope = " ON CLUSTER '{cluster}'" if self._on_cluster else ""
         self._server.run(
-            f"ALTER TABLE {self.name(table)}{scope} DELETE WHERE {where}",
+            f"ALTER TABLE {self.name(table)}{scope} {done}",
             settings={"mutations_sync": 0, "allow_nondeterministic_mutations": 1},
         )
 
@@ -82,14 +99,14 @@ def end_aged(server: Server, before_ns: int, *, now_us: int) -> int:
 
 
 def hide_old(server: Server, before_ns: int, *, hidden_before_ns: int) -> None:
-    """Let calls before then be unseen, if there are any that are not yet."""
-    if _count_calls(server, f"{_before(before_ns)} AND at_ns >= {hidden_before_ns}"):
+    """Let calls and facts before then be unseen, if there are any that are not yet."""
+    if _count(server, f"{_before(before_ns)} AND at_ns >= {hidden_before_ns}"):
         server.insert(META, [(DROPPED, before_ns)])
 
 
 def remove_old(server: Server, before_ns: int, *, removal: Removal) -> None:
-    """Remove calls before then, and what is known of sessions that are over, if there are such calls."""
-    if not _count_calls(server, _before(before_ns)) or removal.is_ageing():
+    """Remove calls and facts before then, and what is known of sessions that are over, if there are such."""
+    if not _count(server, _before(before_ns)) or removal.is_ageing():
         return
     sessions, positions = removal.name(SESSIONS), removal.name(POSITIONS)
     lives = f"SELECT session, epoch, max(epoch) OVER (PARTITION BY session) AS life FROM {sessions}"  # noqa: S608 - our own name
@@ -97,6 +114,8 @@ def remove_old(server: Server, before_ns: int, *, removal: Removal) -> None:
     gone_before = f"toDateTime({int(time.time()) - _GONE_KEPT_S}, 'UTC')"
     gone = f"max(gone_at) > toDateTime(0, 'UTC') AND max(gone_at) < {gone_before}"
     removal.remove(POSITIONS, f"segment IN (SELECT segment FROM {positions} GROUP BY segment HAVING {gone})")  # noqa: S608 - as above
+    removal.remove(METRICS, f"at_ns < {before_ns}")
+    removal.remove(FACTS, _before(before_ns))
     removal.remove(CALLS, _before(before_ns))  # the last: while there are some, all of it is done again
 
 
@@ -104,9 +123,9 @@ def _before(at_ns: int) -> str:
     return f"hour <= toDateTime({hour_of(at_ns)}, 'UTC') AND at_ns < {at_ns}"
 
 
-def _count_calls(server: Server, where: str) -> int:
-    ((number,),) = server.rows(f"SELECT count() FROM {CALLS.name} WHERE {where}")  # noqa: S608 - our own numbers
-    return int(number)
+def _count(server: Server, where: str) -> int:
+    numbers = ", ".join(f"(SELECT count() FROM {table.name} WHERE {where})" for table in (CALLS, FACTS))  # noqa: S608 - our own numbers
+    return sum(server.rows(f"SELECT {numbers}")[0])
 
 
 def start_of_day(at_ns: int) -> int:

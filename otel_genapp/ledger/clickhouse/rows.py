@@ -7,14 +7,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from otel_genapp import semconv
 from otel_genapp.ledger import codec
 from otel_genapp.ledger.clickhouse.server import Row
 from otel_genapp.ledger.rollup import duration_bucket
 from otel_genapp.quiet import quiet
-from otel_genapp.records import LLMCall, Record
+from otel_genapp.records import LLMCall, UsageRecord
 
 UNBOUND = bytes(16)
 """The `session` of calls without one."""
+NOBODY = bytes(16)
+"""The hash of what nobody said."""
 NUMBER_LIMIT = 2**63 - 1
 HOUR_S = 3600
 _LAST_HOUR = (2**32 - 1) // HOUR_S
@@ -55,7 +58,18 @@ def said_user(text: str) -> str:
 
 def session_key(session_id: str | None) -> bytes:
     """The `session` of a session id."""
-    return UNBOUND if session_id is None else _hash(session_id)
+    return UNBOUND if session_id is None else hash_of(session_id)
+
+
+def session_keys(session_id: str) -> tuple[bytes, ...]:
+    """The keys of a session id, the likeliest first."""
+    key = session_key(session_id)
+    return (key, UNBOUND) if session_id == semconv.NO_SESSION else (key,)
+
+
+def correlation_key(correlation_id: str | None) -> bytes:
+    """The `correlation` of a correlation id; zeros where there is none."""
+    return NOBODY if correlation_id is None else hash_of(correlation_id)
 
 
 def hour_of(at_ns: int) -> int:
@@ -74,7 +88,7 @@ def within(number: int) -> int:
 class Keyed:
     """A record, what identifies it, and where it is in the tables."""
 
-    record: Record
+    record: UsageRecord
     session: bytes
     identity: bytes
     place: Row
@@ -83,13 +97,13 @@ class Keyed:
     bucket: int
 
 
-def keyed(records: Iterable[Record]) -> list[Keyed]:
+def keyed(records: Iterable[UsageRecord]) -> list[Keyed]:
     """The records, each once; one that cannot be kept (its duration is no number) is left out, counted."""
     found: dict[bytes, Keyed] = {}
     sessions: dict[str | None, bytes] = {}
     for record in records:
         with _guarded:
-            identity = _hash(f"{record.seq}:{record.call_id}")
+            identity = hash_of(f"{record.seq}:{record.call_id}")
             if identity in found:
                 continue
             session = sessions.get(record.session_id)
@@ -141,13 +155,15 @@ def record_row(item: Keyed, standing: Standing) -> Row:
         *counts,
         is_unknown,
         int(record.unpriced),
+        correlation_key(record.correlation_id),
     )
 
 
 def call_row(item: Keyed, standing: Standing) -> Row:
     """The row of a call's detail."""
     number, epoch = standing
-    return (*item.place, number, epoch, NUMBER_LIMIT - number, codec.encode(item.record).decode("ascii"))
+    text, correlation = codec.encode(item.record).decode("ascii"), correlation_key(item.record.correlation_id)
+    return (*item.place, number, epoch, NUMBER_LIMIT - number, text, correlation)
 
 
 def session_rows(items: Iterable[tuple[Keyed, Standing]]) -> list[Row]:
@@ -174,5 +190,11 @@ def cleared_row(session: bytes, *, epoch: int) -> Row:
     return (session, epoch, "", "", "", NUMBER_LIMIT, 0, NUMBER_LIMIT, -NUMBER_LIMIT)
 
 
-def _hash(text: str) -> bytes:
+def hex_of(keys: Iterable[bytes]) -> str:
+    """Keys as a query is told them."""
+    return ",".join(key.hex() for key in keys)
+
+
+def hash_of(text: str) -> bytes:
+    """What a text is known by where the text itself is not kept."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-VERSION = 1
+VERSION = 2
 """A change of the tables makes a new one, and a step to it in `preparing`."""
 
 DROPPED = "dropped_before_ns"
@@ -40,6 +40,18 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """What lets the server skip the parts of a table that have no row with a value of a column."""
+
+    column: str
+    type: str
+
+    def sql(self) -> str:
+        """Its line in a table."""
+        return f"{self.column}_index {self.column} TYPE {self.type} GRANULARITY 1"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table, and why it is as it is."""
 
@@ -51,6 +63,7 @@ class Table:
     shard: str
     """What decides on which shard of a cluster a row is: rows with one key are on one."""
     partition: str = ""
+    indexes: tuple[Index, ...] = ()
 
     def create(self) -> str:
         """The statement for one server."""
@@ -66,13 +79,31 @@ class Table:
             f"ENGINE = Distributed('{{cluster}}', currentDatabase(), {local}, {self.shard})"
         )
 
+    def add(self, column: Column, index: Index) -> str:
+        """The statement that adds these to the table of one server, if it has them not."""
+        return f"ALTER TABLE {self.name} {_added(column)}, ADD INDEX IF NOT EXISTS {index.sql()}"
+
+    def add_on_cluster(self, column: Column, index: Index) -> Iterator[str]:
+        """The statements that do so on a cluster."""
+        scope = "ON CLUSTER '{cluster}'"
+        yield (
+            f"ALTER TABLE {self.name}{LOCAL} {scope}\n"
+            f"    {_added(column)},\n    ADD INDEX IF NOT EXISTS {index.sql()}"
+        )
+        yield f"ALTER TABLE {self.name} {scope} {_added(column)}"
+
     def _create(self, name: str, engine: str) -> str:
-        columns = ",\n".join(f"    {column.sql()}" for column in self.columns)
+        lines = [column.sql() for column in self.columns] + [f"INDEX {index.sql()}" for index in self.indexes]
+        columns = ",\n".join(f"    {line}" for line in lines)
         partition = f"PARTITION BY {self.partition}\n" if self.partition else ""
         return (
             f"CREATE TABLE IF NOT EXISTS {name}\n(\n{columns}\n)\n"
             f"ENGINE = {engine}\n{partition}ORDER BY {self.order}"
         )
+
+
+def _added(column: Column) -> str:
+    return f"ADD COLUMN IF NOT EXISTS {column.sql()}"
 
 
 _HOUR = Column("hour", "DateTime('UTC')", "Delta, ZSTD")
@@ -84,6 +115,8 @@ _ARRIVAL = (
     Column("epoch", "Int64", "Delta, ZSTD"),
     Column("rank", "UInt64", "Delta, ZSTD"),
 )
+_CORRELATION = Column("correlation", "FixedString(16)")
+_BY_CORRELATION = Index("correlation", "bloom_filter(0.0001)")
 _KEY = "(hour, session, at_ns, identity)"
 _SHARD_OF_RECORD = (
     "if(session = toFixedString('', 16), reinterpretAsUInt64(identity), reinterpretAsUInt64(session))"
@@ -100,7 +133,8 @@ which key it has; the rest of the key is there for speed. `hour` comes first, so
 close together: telling whether one is known, totals of a time, and FINAL read little. In an hour a
 session's records lie together, so a session is read in as many pieces as it has hours.
 `number` orders by arrival (microseconds of the server's clock); of two copies the first one stays
-(`rank` counts down as `number` counts up). `epoch` is which life of its session a record belongs to.""",
+(`rank` counts down as `number` counts up). `epoch` is which life of its session a record belongs to.
+`correlation` is a hash of the correlation id, zeros where there is none.""",
     (
         _HOUR, _SESSION, _AT, _IDENTITY, *_ARRIVAL,
         Column("is_call", "UInt8"),
@@ -115,11 +149,13 @@ session's records lie together, so a session is read in as many pieces as it has
         Column("tool_calls", "Int64", "T64, LZ4"),
         Column("is_unknown", "UInt8"),
         Column("is_unpriced", "UInt8"),
+        _CORRELATION,
     ),
     engine="ReplacingMergeTree(rank)",
     order=_KEY,
     partition="toYYYYMM(hour)",
     shard=_SHARD_OF_RECORD,
+    indexes=(_BY_CORRELATION,),
 )  # fmt: skip
 
 CALLS = Table(
@@ -127,11 +163,12 @@ CALLS = Table(
     """\
 The detail of calls: the whole record as text. It goes when its session is cleared, and when it is
 old; that is whole partitions then, so little has to be written anew.""",
-    (_HOUR, _SESSION, _AT, _IDENTITY, *_ARRIVAL, Column("record", "String", "ZSTD")),
+    (_HOUR, _SESSION, _AT, _IDENTITY, *_ARRIVAL, Column("record", "String", "ZSTD"), _CORRELATION),
     engine="ReplacingMergeTree(rank)",
     order=_KEY,
     partition="toYYYYMMDD(hour)",
     shard=_SHARD_OF_RECORD,
+    indexes=(_BY_CORRELATION,),
 )
 
 SESSIONS = Table(
@@ -171,6 +208,73 @@ no more, `gone_at` says since when.""",
     shard="cityHash64(segment)",
 )
 
+FACTS = Table(
+    "genapp_conversation_facts",
+    """\
+Messages (`kind` 0), feedback (1) and outcomes (2) as they came, each known by its id, of which `identity`
+is a hash; `ends` is 1 where an outcome ends its conversation. A row of `kind` 3 says that its session was
+cleared: of a session's facts only those of its highest `epoch` are seen. Those of the others are emptied,
+and stay, so that a fact that comes again is still known.""",
+    (
+        _HOUR, _SESSION, _AT, _IDENTITY, *_ARRIVAL,
+        Column("kind", "UInt8"),
+        Column("ends", "UInt8"),
+        _CORRELATION,
+        Column("person", "FixedString(16)"),
+        Column("id", "String"),
+        Column("fact", "String", "ZSTD"),
+    ),
+    engine="ReplacingMergeTree(rank)",
+    order="(session, at_ns, identity)",
+    partition="toYYYYMM(hour)",
+    shard=_SHARD_OF_RECORD,
+    indexes=(_BY_CORRELATION, Index("person", "bloom_filter(0.0001)")),
+)  # fmt: skip
+
+METRICS = Table(
+    "conversation_metrics",
+    """\
+For people to read with SQL: one row for each message, with what is known of it by now. The table holds
+older versions of rows too, and rows that say that a message is gone, so read it with FINAL:
+SELECT platform, avg(satisfaction_score) FROM conversation_metrics FINAL GROUP BY platform.
+`version` is when the writer of a row began to read what it is made of, by the server's clock (UTC
+nanoseconds): every writer adds first and reads then, so the highest version has seen all there was.""",
+    (
+        Column("id", "String"),
+        Column("timestamp", "DateTime64(6, 'UTC')", "Delta, ZSTD"),
+        Column("user_id", "Nullable(String)"),
+        Column("platform", "LowCardinality(String)"),
+        Column("intent", "LowCardinality(String)"),
+        Column("confidence", "Nullable(Float64)"),
+        Column("response_time_ms", "Nullable(Float64)"),
+        Column("tokens_used", "Nullable(Int64)"),
+        Column("cost_usd", "Nullable(Float64)"),
+        Column("satisfaction_score", "Nullable(Float64)"),
+        Column("resolved", "Nullable(Bool)"),
+        Column("session_id", "Nullable(String)"),
+        Column("correlation_id", "Nullable(String)"),
+        Column("escalated", "Nullable(Bool)"),
+        Column("converted", "Nullable(Bool)"),
+        Column("abandoned", "Nullable(Bool)"),
+        Column("intent_correct", "Nullable(Bool)"),
+        Column("nps", "Nullable(Float64)"),
+        Column("quality", "Nullable(Float64)"),
+        Column("critical", "Bool"),
+        Column("llm_calls", "Int64"),
+        Column("cost_nano_usd", "Nullable(Int64)"),
+        _AT,
+        Column("began_at_ns", "Int64"),
+        Column("ended_at_ns", "Nullable(Int64)"),
+        Column("version", "UInt64"),
+        Column("is_gone", "UInt8"),
+    ),
+    engine="ReplacingMergeTree(version, is_gone)",
+    order="(at_ns, id)",
+    partition="toYYYYMM(timestamp)",
+    shard="cityHash64(id)",
+    indexes=(Index("timestamp", "minmax"),),
+)
+
 META = Table(
     "genapp_meta",
     f"`version` of the tables; `made`: which ones these are, a number of theirs; `{DROPPED}`.",
@@ -180,8 +284,11 @@ META = Table(
     shard="cityHash64(name)",
 )
 
-TABLES = (RECORDS, CALLS, SESSIONS, POSITIONS, META)
+TABLES = (RECORDS, CALLS, SESSIONS, POSITIONS, FACTS, METRICS, META)
 """In the order in which they are made: with the last one there are all."""
+
+CHANGED = ((RECORDS, _CORRELATION, _BY_CORRELATION), (CALLS, _CORRELATION, _BY_CORRELATION))
+"""What tables of version 1 lack, besides those of conversations."""
 
 _HEAD = """\
 -- otel-genapp's ledger on a ClickHouse cluster, sharded by session and replicated.
@@ -206,7 +313,19 @@ _HEAD = """\
 -- for its user: load_balancing = 'first_or_random'.
 --
 -- The user of the store needs SELECT and INSERT on these tables, and for clearing and ageing
--- ALTER DELETE on the `_local` ones and CLUSTER.
+-- ALTER DELETE and ALTER UPDATE on the `_local` ones and CLUSTER. Where an OpenTelemetry Collector fills
+-- otel_traces in the same database (traces.sql), it needs SELECT on otel_traces and its tables of times too.
+--
+-- A cluster that has the tables of an earlier version of otel-genapp gets what they lack by running this
+-- again: tables that are there stay, and the ALTERs at the end add the rest. What those change:
+-- version 2 adds `correlation` with an index to genapp_records and genapp_calls (calls that were stored
+-- before are not found by their correlation ids), and the two tables of conversations. Update the
+-- applications after that: those of an earlier version refuse the tables from then on, and keep their
+-- calls in their journals until they are updated.
+"""
+
+_FOOT = """\
+-- What tables of earlier versions lack. To new ones it changes nothing.
 """
 
 
@@ -216,4 +335,9 @@ def cluster_file() -> str:
     for table in TABLES:
         why = "\n".join(f"-- {line}" for line in table.why.splitlines())
         parts.append("\n".join([why, *(f"{statement};\n" for statement in table.create_on_cluster())]))
+    parts.append(_FOOT)
+    parts += [
+        f"{statement};\n" for changed in CHANGED for statement in changed[0].add_on_cluster(*changed[1:])
+    ]
+    parts.append(f"INSERT INTO {META.name} (name, value) SELECT 'version', {VERSION};\n")
     return "\n".join(parts)

@@ -29,6 +29,8 @@ _SETTINGS: Mapping[str, Any] = {
     "insert_deduplicate": 0,
     # One call with a wrong clock must not hold up the others.
     "max_partitions_per_insert_block": 0,
+    # What a join finds nothing for is then empty, and not NULL, with which rows would get lost.
+    "join_use_nulls": 0,
     # A key is in one partition only.
     "do_not_merge_across_partitions_select_final": 1,
     "max_query_size": 4_000_000,

@@ -9,30 +9,43 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 from otel_genapp import semconv
-from otel_genapp.ledger.clickhouse import applying, retention
+from otel_genapp.ledger.clickhouse import applying, conversations, retention
+from otel_genapp.ledger.clickhouse.facts import KeyedFact, keyed_facts
 from otel_genapp.ledger.clickhouse.living import (
     IN_SESSION,
     Cursor,
     Session,
     active_since,
+    calls_by_correlation,
     calls_of,
     page_of,
     session_of,
 )
 from otel_genapp.ledger.clickhouse.preparing import prepare, require_known
 from otel_genapp.ledger.clickhouse.ranking import ranked
-from otel_genapp.ledger.clickhouse.rows import UNBOUND, hour_of, keyed, said, session_key, within
+from otel_genapp.ledger.clickhouse.rows import (
+    UNBOUND,
+    Keyed,
+    correlation_key,
+    hour_of,
+    keyed,
+    said,
+    session_keys,
+    within,
+)
 from otel_genapp.ledger.clickhouse.schema import DROPPED, POSITIONS, VERSION
 from otel_genapp.ledger.clickhouse.server import Server
+from otel_genapp.ledger.clickhouse.spans import FleetSpans
 from otel_genapp.ledger.clickhouse.sums import sums_of, sums_query
+from otel_genapp.ledger.conversations import News
 from otel_genapp.ledger.rollup import CALLS_KEPT, Rollup, SessionRollup
 from otel_genapp.ledger.store import NOWHERE, CallPage, RankedPage, SessionPage, Totals
-from otel_genapp.records import Record
+from otel_genapp.records import LLMCall, Record, parted
 
 DIFFERENT_MODELS = 500
 """Past so many, the sums of further models are shown as one."""
@@ -58,6 +71,8 @@ class ClickHouseStore:
         self._made: int | None = None
         self._on_cluster = False
         self._number = 0
+        self.conversations = conversations.ClickHouseConversations(self._working)
+        self.spans = FleetSpans(self._working)
         self._begin()
 
     def _begin(self) -> None:
@@ -88,20 +103,28 @@ class ClickHouseStore:
             pass
 
     def apply(self, records: Iterable[Record], *, through: Mapping[str, int] = NOWHERE) -> int:
-        batch = tuple(records)
-        if not batch and not through:
+        usage, facts = parted(records)
+        if not usage and not facts and not through:
             return 0
         self._check_process()
-        with self._applying, self._working() as server:
-            new = 0
-            for part in applying.in_parts(keyed(batch)):
-                found = applying.look_up(server, part)
-                self._require_same(found.meta, positioned=bool(through))
-                first = max(found.meta["now"], self._number)
-                new += applying.add(server, part, found=found, first_number=first)
-                self._number = first + len(part)
-            applying.go_through(server, through)
-            return new
+        new, news = 0, list[News]()
+        try:
+            with self._applying, self._working() as server:
+                for part, of_conversations in applying.in_parts(keyed(usage), keyed_facts(facts)):
+                    found = applying.look_up(server, part, facts=of_conversations)
+                    self._require_same(found.meta, positioned=bool(through))
+                    first = max(found.meta["now"], self._number)
+                    self._number = first + len(part) + len(of_conversations)
+                    new += applying.add(server, part, found=found, first_number=first)
+                    first += len(part)
+                    news.append(
+                        self._converse(server, part, facts=of_conversations, found=found, first_number=first)
+                    )
+                applying.go_through(server, through)
+        finally:
+            for one in news:  # whatever comes after them fails: what is stored is not told again
+                self.conversations.tell(one)
+        return new
 
     def positions(self) -> Mapping[str, int]:
         with self._working() as server:
@@ -121,6 +144,10 @@ class ClickHouseStore:
             calls = calls_of(server, session, limit=limit + 1, cursor=before)
         more = len(calls) > limit > 0
         return CallPage(tuple(call for _, call in calls[:limit]), str(calls[limit - 1][0]) if more else None)
+
+    def calls_by_correlation(self, correlation_id: str, *, limit: int) -> tuple[LLMCall, ...]:
+        with self._working() as server:
+            return calls_by_correlation(server, correlation_key(correlation_id), limit=limit)
 
     def session(self, session_id: str) -> SessionRollup | None:
         with self._working() as server:
@@ -147,14 +174,20 @@ class ClickHouseStore:
 
     def clear(self, session_id: str) -> bool:
         with self._working() as server:
-            found = [session for key in _keys(session_id) if (session := session_of(server, key)) is not None]
+            now_us = applying.look_up(server).meta["now"]
+            removal = self._removal(server)
+            was_known = conversations.clear(server, session_id, now_us=now_us, removal=removal)
+            found = [
+                session
+                for key in session_keys(session_id)
+                if (session := session_of(server, key)) is not None
+            ]
             if found:
-                now_us = applying.look_up(server).meta["now"]
                 lives = [(session.key, session.epoch) for session in found]
                 retention.end_lives(server, lives, now_us=now_us)
             for session in found:
-                retention.remove_session(self._removal(server), session)
-        return bool(found)
+                retention.remove_session(removal, session)
+        return was_known or bool(found)
 
     def totals(self, *, from_ns: int | None = None, to_ns: int | None = None) -> Totals:
         query = sums_query(where=_between(from_ns, to_ns), by=_BY_MODEL)
@@ -203,6 +236,30 @@ class ClickHouseStore:
     def close(self) -> None:
         self._server.close()
 
+    def _converse(
+        self,
+        server: Server,
+        part: Sequence[Keyed],
+        *,
+        facts: Sequence[KeyedFact],
+        found: applying.Found,
+        first_number: int,
+    ) -> News:
+        """Take facts in, and what new usage changes of conversations."""
+        dropped_ns = found.meta.get(DROPPED, 0)
+        # What is older than what retention has dropped is unseen, and would be new each time it comes.
+        facts = [item for item in facts if item.fact.at_ns >= dropped_ns]
+        if not facts and not (part and found.has_messages):
+            return News()
+        new = applying.add_facts(server, facts, found=found, first_number=first_number)
+        return conversations.take(
+            server,
+            [item.fact for item in facts],
+            new=new,
+            usage=[item.record for item in part],
+            repeat_ns=self.conversations.repeat_ns,
+        )
+
     @contextmanager
     def _working(self) -> Iterator[Server]:
         """Work with the server, whose tables are as they have to be."""
@@ -225,6 +282,7 @@ class ClickHouseStore:
         made, self._on_cluster = prepare(self._server)
         if self._made is None:
             self._made = made
+        self.spans.look(self._server)
         self._ready = True
 
     def _require_same(self, meta: Mapping[str, int], *, positioned: bool) -> None:
@@ -240,14 +298,8 @@ class ClickHouseStore:
         return retention.Removal(server, on_cluster=self._on_cluster)
 
 
-def _keys(session_id: str) -> tuple[bytes, ...]:
-    """The keys of a session id, the likeliest first."""
-    key = session_key(session_id)
-    return (key, UNBOUND) if session_id == semconv.NO_SESSION else (key,)
-
-
 def _session(server: Server, session_id: str) -> Session | None:
-    found = (session_of(server, key) for key in _keys(session_id))
+    found = (session_of(server, key) for key in session_keys(session_id))
     return next((session for session in found if session is not None), None)
 
 

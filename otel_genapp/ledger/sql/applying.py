@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from otel_genapp.ledger import codec
-from otel_genapp.ledger.sql import schema
+from otel_genapp.ledger.conversations import News
+from otel_genapp.ledger.sql import conversations, schema
 from otel_genapp.ledger.sql.cells import add_to_cells
 from otel_genapp.ledger.sql.sessions import Session, key_of
 from otel_genapp.ledger.sql.statements import Row, Statements
 from otel_genapp.ledger.sql.sums import within
 from otel_genapp.ledger.sql.texts import correlation_of, stored
 from otel_genapp.quiet import quiet
-from otel_genapp.records import LLMCall, Record
+from otel_genapp.records import LLMCall, Record, UsageRecord, parted
 
 ROW_BYTES = 200
 """What a record's row takes besides its texts: the indexes, and room left in pages."""
@@ -32,14 +33,20 @@ def apply(
     statements: Statements,
     through: Mapping[str, int],
     meta: Mapping[str, int],
-) -> int:
-    """Add those that are new, and remember how far into the journals that goes; returns how many were new."""
+    repeat_ns: int = 0,
+) -> tuple[int, News]:
+    """Add those that are new, and remember how far into the journals that goes.
+
+    Returns how many of LLM usage were new, and what the others brought.
+    """
     known = {row[0]: (row[1], row[2]) for row in statements.positions(connection, through)} if through else {}
     before = {segment: known.get(segment, (0, None)) for segment in through}
-    timed = _timed(records)
+    usage, facts = parted(records)
+    timed = _timed(usage)
     if through and all(before[segment][0] >= end for segment, end in through.items()):
         # Others have read this part meanwhile. What retention may have dropped since was counted then.
         timed = [item for item in timed if item[0] >= meta["dropped_before_ns"]]
+        facts = [fact for fact in facts if fact.at_ns >= meta["dropped_before_ns"]]
     new: Sequence[Row] = ()
     if timed:
         new = _add(connection, timed, statements=statements, last=meta["number"])
@@ -48,10 +55,11 @@ def apply(
         statements.replace(connection, schema.meta, rows=changed.items())
     rows = ((segment, max(end, before[segment][0]), before[segment][1]) for segment, end in through.items())
     statements.replace(connection, schema.positions, rows=rows)
-    return len(new)
+    usage = [record for _, record in timed]
+    return len(new), conversations.take(connection, facts, usage=usage, repeat_ns=repeat_ns)
 
 
-def _timed(records: Sequence[Record]) -> list[tuple[int, Record]]:
+def _timed(records: Sequence[UsageRecord]) -> list[tuple[int, UsageRecord]]:
     """The records with when they count: at the call's end.
 
     One whose duration is no number has no end. It is left out and reported: with it no batch could be kept.
@@ -69,7 +77,7 @@ def _timed(records: Sequence[Record]) -> list[tuple[int, Record]]:
 
 
 def _add(
-    connection: Connection, timed: Sequence[tuple[int, Record]], *, statements: Statements, last: int
+    connection: Connection, timed: Sequence[tuple[int, UsageRecord]], *, statements: Statements, last: int
 ) -> list[Row]:
     """Add the rows of records and their sums; returns the rows that were new."""
     sessions = _sessions_of(connection, [record for _, record in timed], statements=statements, last=last)
@@ -98,7 +106,7 @@ def _add(
 
 
 def _sessions_of(
-    connection: Connection, records: Sequence[Record], *, statements: Statements, last: int
+    connection: Connection, records: Sequence[UsageRecord], *, statements: Statements, last: int
 ) -> _Sessions:
     """The sessions of these records; those there are none of begin here."""
     keys = {session_id: key_of(session_id) for session_id in {record.session_id for record in records}}

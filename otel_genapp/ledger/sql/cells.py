@@ -13,7 +13,7 @@ from otel_genapp.ledger.sql import schema
 from otel_genapp.ledger.sql.statements import Cell, Statements
 from otel_genapp.ledger.sql.sums import from_row, to_row
 from otel_genapp.ledger.sql.texts import stored
-from otel_genapp.records import Record
+from otel_genapp.records import UsageRecord
 
 DIFFERENT_MODELS = 500
 """Past so many, the sums of further models are kept as one."""
@@ -26,7 +26,7 @@ _Minute = tuple[int, str, str, bool]
 
 
 def add_to_cells(
-    connection: Connection, statements: Statements, *, records: Iterable[tuple[int, Record]]
+    connection: Connection, statements: Statements, *, records: Iterable[tuple[int, UsageRecord]]
 ) -> None:
     """Add records with their times, none of which was added before, to the sums of their models."""
     minutes: dict[_Minute, Rollup] = {}

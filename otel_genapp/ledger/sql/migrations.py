@@ -14,6 +14,7 @@ from otel_genapp.errors import StoreError
 from otel_genapp.ledger import codec
 from otel_genapp.ledger.sql import schema
 from otel_genapp.ledger.sql.texts import correlation_of
+from otel_genapp.records import UsageRecord
 
 _AT_ONCE = 2_000
 
@@ -43,15 +44,22 @@ def _fill_correlation(connection: Connection) -> None:
         found = []
         for number, text in rows:
             with suppress(codec.DecodeError):
-                key = correlation_of(codec.decode(text.encode("ascii")))
+                record = codec.decode(text.encode("ascii"))
+                key = correlation_of(record) if isinstance(record, UsageRecord) else None
                 if key is not None:
                     found.append({"at": number, "id": key})
         if found:
             connection.execute(change, found)
 
 
+def _add_conversations(connection: Connection) -> None:
+    """Facts of conversations, and the rows of their messages."""
+    for table in (schema.conversation_facts, schema.conversation_metrics):
+        table.create(connection)
+
+
 _OF_TRACES = ("trace_number", "trace_bytes")
-STEPS: Mapping[int, Callable[[Connection], Any]] = MappingProxyType({1: _add_traces})
+STEPS: Mapping[int, Callable[[Connection], Any]] = MappingProxyType({1: _add_traces, 2: _add_conversations})
 """Version -> what makes the next one of it, forward only."""
 
 

@@ -7,10 +7,9 @@ time. Sums over time are never touched.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -18,13 +17,12 @@ from otel_genapp.ledger.sql import schema
 from otel_genapp.ledger.sql.applying import ROW_BYTES
 from otel_genapp.ledger.sql.migrations import read_meta
 from otel_genapp.ledger.sql.sessions import UNBOUND
+from otel_genapp.ledger.sql.statements import in_parts
 
 AT_ONCE = 2_000
 """Rows that one transaction removes."""
-_KEYS_AT_ONCE = 500
 _GONE_KEPT_NS = 7 * 24 * 3600 * 10**9
 
-T = TypeVar("T")
 _table = schema.records
 _text_bytes = func.coalesce(func.length(_table.c.record), 0)
 _row_bytes = _text_bytes + func.length(_table.c.call_id) + ROW_BYTES
@@ -119,10 +117,3 @@ def _give_back(connection: Connection, size: int) -> None:
     meta = schema.meta
     change: Any = {"value": meta.c.value - size}
     connection.execute(update(meta).where(meta.c.name == "detail_bytes").values(change))
-
-
-def in_parts(keys: Iterable[T]) -> Iterator[list[T]]:
-    """The keys, as many at a time as one statement takes."""
-    left = iter(keys)
-    while some := list(islice(left, _KEYS_AT_ONCE)):
-        yield some

@@ -7,11 +7,23 @@ longer because there were more calls.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from otel_genapp.ledger.sql.sums import sum_columns
 
-VERSION = 2
+VERSION = 3
 """A change of the tables makes a new one, and a step to it in `migrations`."""
 
 ALL_TIME = 0
@@ -57,7 +69,7 @@ by_correlation = Index(
     postgresql_where=records.c.correlation.is_not(None),
 )
 """In the order of their arrival. `record` is null once its session was cleared: what remains is that it
-was counted. `correlation` is that of calls; amendments have none.
+was counted. `correlation` finds calls and what amends them.
 """
 
 sessions = Table(
@@ -150,3 +162,59 @@ trace_ids = Table(
     sqlite_with_rowid=False,
 )
 """The correlation ids of a trace's spans: mostly one."""
+
+conversation_facts = Table(
+    "genapp_conversation_facts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Integer, nullable=False),
+    Column("session", Text),
+    Column("correlation", Text),
+    Column("person", Text),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("ends", Integer, nullable=False),
+    Column("fact", Text),
+    Index("genapp_conversation_facts_session", "session", "at_ns", "id"),
+    Index("genapp_conversation_facts_correlation", "correlation", "kind"),
+    Index("genapp_conversation_facts_person", "person", "ends", "at_ns"),
+    Index("genapp_conversation_facts_at", "kind", "at_ns", "id"),
+    sqlite_with_rowid=False,
+)
+"""Messages (`kind` 0), feedback (1) and outcomes (2) as they came; `ends` is 1 where an outcome ends its
+conversation. `fact` is null once the session was cleared.
+"""
+
+conversation_metrics = Table(
+    "conversation_metrics",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("timestamp", DateTime(timezone=True), nullable=False),
+    Column("user_id", Text),
+    Column("platform", Text, nullable=False),
+    Column("intent", Text, nullable=False),
+    Column("confidence", Double),
+    Column("response_time_ms", Double),
+    Column("tokens_used", BigInteger),
+    Column("cost_usd", Double),
+    Column("satisfaction_score", Double),
+    Column("resolved", Boolean),
+    Column("session_id", Text),
+    Column("correlation_id", Text),
+    Column("escalated", Boolean),
+    Column("converted", Boolean),
+    Column("abandoned", Boolean),
+    Column("intent_correct", Boolean),
+    Column("nps", Double),
+    Column("quality", Double),
+    Column("critical", Boolean, nullable=False),
+    Column("llm_calls", BigInteger, nullable=False),
+    Column("cost_nano_usd", BigInteger),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("began_at_ns", BigInteger, nullable=False),
+    Column("ended_at_ns", BigInteger),
+    Index("conversation_metrics_at", "at_ns", "id"),
+    Index("conversation_metrics_session", "session_id"),
+)
+"""For people to read with SQL: the columns are the fields of `ConversationRow`, with the time (UTC) and the
+cost in US dollars beside. It has the name that such a table has had elsewhere.
+"""

@@ -13,7 +13,7 @@ from otel_genapp.ledger.rollup import MODELS_KEPT, USERS_KEPT, Rollup
 from otel_genapp.ledger.sql.statements import Row
 from otel_genapp.ledger.sql.sums import from_row, to_row
 from otel_genapp.ledger.sql.texts import said, stored
-from otel_genapp.records import Record
+from otel_genapp.records import UsageRecord
 
 UNBOUND = "-"
 """The `session_key` of calls without a session."""
@@ -56,7 +56,7 @@ class Session:
         names = _text_of(self.models), _text_of(self.users)
         return (self.id, self.key, self.number, *names, *to_row(self.sums))
 
-    def add(self, number: int, record: Record) -> None:
+    def add(self, number: int, record: UsageRecord) -> None:
         """Fold a record in."""
         self.number = number
         self.sums.add(record)

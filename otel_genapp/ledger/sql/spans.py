@@ -7,7 +7,7 @@ batches are short.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ from otel_genapp.ledger.spans import (
 )
 from otel_genapp.ledger.sql import schema
 from otel_genapp.ledger.sql.migrations import read_meta, require_known
-from otel_genapp.ledger.sql.retention import in_parts
+from otel_genapp.ledger.sql.statements import in_parts
 from otel_genapp.ledger.sql.sums import within
 from otel_genapp.ledger.sql.texts import said, stored
 from otel_genapp.ledger.store import number_in
@@ -35,6 +35,7 @@ T = TypeVar("T")
 TRACES_AT_ONCE, SPANS_AT_ONCE = 200, 2_000
 """What one transaction removes; a trace may have more spans, and goes whole."""
 _NAME_CHARS = 256
+_ROWS_AT_ONCE = 500
 _traces, _spans, _ids = schema.traces, schema.spans, schema.trace_ids
 
 
@@ -44,6 +45,8 @@ class _Working(Protocol):
 
 class SQLSpans:
     """The spans in one database; `read` and `write` do a piece of work in a transaction there."""
+
+    problem = ""
 
     def __init__(self, dialect: Any, read: _Working, *, write: _Working) -> None:
         self._read, self._write = read, write
@@ -108,6 +111,23 @@ class SQLSpans:
                 removed += self._write(lambda connection, numbers=numbers: _remove(connection, numbers))  # type: ignore[misc]
         return removed
 
+    def clear(self, session_id: str, *, keys: Collection[str]) -> int:
+        # No index: this is rare, and looking through all texts for one takes a second at most.
+        holds_it = self._statements.place_of(_spans.c.span, span_codec.value_text(session_id)) > 0
+        query = select(_spans.c.trace, _spans.c.span).where(holds_it)
+
+        def read(connection: Connection) -> list[int]:
+            rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+            return sorted(
+                {row.trace for row in rows if span_codec.says(row.span, keys=keys, value=session_id)}
+            )
+
+        found, removed = self._read(read), 0
+        for start in range(0, len(found), TRACES_AT_ONCE):
+            some = found[start : start + TRACES_AT_ONCE]
+            removed += self._write(lambda connection, some=some: _remove(connection, some))  # type: ignore[misc]
+        return removed
+
     def restart(self) -> None:
         """The store does, whose database it is."""
 
@@ -138,6 +158,10 @@ class _Statements:
             f"CROSS JOIN {_spans.name} AS kept "
             "WHERE kept.trace = wanted.trace AND kept.span_id = wanted.span_id"
         )
+
+    def place_of(self, column: Column[Any], text: str) -> Any:
+        """Where in a column's text another one stands, from 1; 0 for nowhere."""
+        return func.instr(column, text) if self._is_sqlite else func.strpos(column, text)
 
     def _insert(self, table: Table) -> str:
         names = ", ".join(column.name for column in table.c)

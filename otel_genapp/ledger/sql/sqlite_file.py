@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from otel_genapp.config import ENVIRONMENT
+from otel_genapp.errors import StoreError
 from otel_genapp.quiet import logger
 
 fcntl: Any
@@ -69,13 +71,22 @@ class SQLiteFile:
             raise ReplacedError(f"{self.path} has been replaced by another file; try again")
 
     def make(self) -> None:
-        """Make the file if there is none, and remember which one it is."""
-        with self._guarding(alone=True):
-            if self._found() is None:
-                for side in _SIDES:
-                    self._beside(side).unlink(missing_ok=True)
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            self.identity = self._found()
+        """Make the file if there is none, and remember which one it is.
+
+        Raises:
+            StoreError: there can be none in its directory.
+        """
+        try:
+            with self._guarding(alone=True):
+                if self._found() is None:
+                    for side in _SIDES:
+                        self._beside(side).unlink(missing_ok=True)
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                self.identity = self._found()
+        except OSError as error:
+            if error.errno is None:  # our own, which says it all
+                raise
+            raise StoreError(self._refusal(error)) from error
 
     def connect(self) -> sqlite3.Connection:
         """A connection that begins no transactions by itself; it never makes the file."""
@@ -134,6 +145,23 @@ class SQLiteFile:
             for side in _SIDES:
                 with suppress(FileNotFoundError):
                     self._beside(side).replace(self._beside(aside + side))
+
+    @property
+    def problem(self) -> str:
+        """That there is no directory for it, and what to do; empty where there is."""
+        folder = self.path.absolute().parent
+        if os.path.isdir(folder):  # noqa: PTH112 - a Path raises where it may not look
+            return ""
+        return (
+            f"the store {self.path} cannot be opened: there is no directory {folder}; "
+            f"create it, or correct {ENVIRONMENT['store']}"
+        )
+
+    def _refusal(self, error: OSError) -> str:
+        return self.problem or (
+            f"the store {self.path} cannot be opened: {error.strerror}; "
+            f"let this process write to {self.path.absolute().parent}, or correct {ENVIRONMENT['store']}"
+        )
 
     def _beside(self, end: str) -> Path:
         return self.path.with_name(self.path.name + end)

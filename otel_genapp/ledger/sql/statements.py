@@ -7,13 +7,17 @@ SQLite takes for them, so they are handed to the driver as they are; lists go as
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from otel_genapp.ledger.sql import schema
+
+T = TypeVar("T")
+_KEYS_AT_ONCE = 500
 
 Row = tuple[Any, ...]
 """The values of a table's columns, all of them, in their order."""
@@ -135,3 +139,10 @@ class Statements:
 
     def _text(self, statement: Any) -> str:
         return str(statement.compile(dialect=self._dialect))
+
+
+def in_parts(keys: Iterable[T]) -> Iterator[list[T]]:
+    """The keys, as many at a time as one statement takes."""
+    left = iter(keys)
+    while some := list(islice(left, _KEYS_AT_ONCE)):
+        yield some

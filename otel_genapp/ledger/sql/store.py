@@ -12,16 +12,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DatabaseError
 
 from otel_genapp.ledger import codec
+from otel_genapp.ledger.conversations import News
 from otel_genapp.ledger.rollup import CALLS_KEPT, Rollup, SessionRollup
-from otel_genapp.ledger.sql import migrations, ranking, retention, schema
+from otel_genapp.ledger.sql import conversations, migrations, ranking, retention, schema
 from otel_genapp.ledger.sql.applying import apply
 from otel_genapp.ledger.sql.cells import MINUTE_NS, cells_between
+from otel_genapp.ledger.sql.conversations import SQLConversations
 from otel_genapp.ledger.sql.engine import RECORDS, SPANS, Database
 from otel_genapp.ledger.sql.gate import Gate
 from otel_genapp.ledger.sql.sessions import UNBOUND, Session, id_of, keys_of
@@ -46,7 +49,7 @@ class SQLStore:
     comes through as SQLAlchemy raises it, and the next use tries anew.
     """
 
-    write_every_s = 0.0
+    write_every_s = 0.25
     tidy_every_s = 30.0
 
     def __init__(self, database: Database) -> None:
@@ -54,6 +57,7 @@ class SQLStore:
         self._statements = Statements(database.dialect)
         self.spans = SQLSpans(database.dialect, self._read, write=partial(self._write, what=SPANS))
         """The store of spans in the same database."""
+        self.conversations = SQLConversations(self._read)
         self._begin()
         self._ready = False
         self._made: int | None = None
@@ -73,6 +77,16 @@ class SQLStore:
         """
         return cls(Database(url))
 
+    @property
+    def path(self) -> Path | None:
+        """The file of a SQLite database."""
+        return self._database.file.path if self._database.file is not None else None
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the place of a SQLite database, before it is opened; empty where nothing is."""
+        return self._database.file.problem if self._database.file is not None else ""
+
     def prepare(self) -> None:
         """Make the tables, or bring them to this version; any other use does so too.
 
@@ -87,11 +101,13 @@ class SQLStore:
         if not batch and not through:
             return 0
         try:
-            return self._write(partial(self._apply, batch=batch, through=through))
+            new, news = self._write(partial(self._apply, batch=batch, through=through))
         except DatabaseError as error:
             if self._database.is_damage(error):
                 self._made = None  # with this error the caller knows that there will be another one
             raise
+        self.conversations.tell(news)
+        return new
 
     def positions(self) -> Mapping[str, int]:
         table = schema.positions
@@ -162,7 +178,7 @@ class SQLStore:
         is_seen = table.c.session.in_(select(schema.sessions.c.id))
         query = (
             select(table.c.number, table.c.record)
-            .where(table.c.correlation == stored(correlation_id), is_seen)
+            .where(table.c.correlation == stored(correlation_id), table.c.seq == 0, is_seen)
             .order_by(table.c.number.desc())
             .limit(limit)
         )
@@ -170,7 +186,11 @@ class SQLStore:
         return tuple(_calls_in(rows))
 
     def clear(self, session_id: str) -> bool:
-        was_known = self._write(partial(retention.clear, keys=keys_of(session_id)))
+        def clear(connection: Connection) -> bool:
+            was_known = retention.clear(connection, keys_of(session_id))
+            return conversations.clear(connection, session_id) or was_known
+
+        was_known = self._write(clear)
         if was_known:
             self._empty_cleared()
         return was_known
@@ -209,6 +229,8 @@ class SQLStore:
         while some := self._write(partial(retention.remove_sessions, before_ns=before_ns)):
             removed += some
         while self._write(partial(retention.remove_records, before_ns=before_ns)):
+            pass
+        while self._write(partial(conversations.remove_old, before_ns=before_ns, limit=retention.AT_ONCE)):
             pass
         self._empty_cleared()
         with self._working():
@@ -276,14 +298,23 @@ class SQLStore:
             return
         raise OSError("the store's file was damaged again as soon as it was made anew")
 
-    def _apply(self, connection: Connection, *, batch: tuple[Record, ...], through: Mapping[str, int]) -> int:
+    def _apply(
+        self, connection: Connection, *, batch: tuple[Record, ...], through: Mapping[str, int]
+    ) -> tuple[int, News]:
         meta = self._statements.meta(connection)
         migrations.require_known(meta["version"])
         if through and meta["made"] != self._made:
             # What came before this part may be in the old one only: positions say where to begin again.
             self._made = meta["made"]
             raise OSError("the store is another one than before: the journals have to be read again")
-        return apply(connection, batch, statements=self._statements, through=through, meta=meta)
+        return apply(
+            connection,
+            batch,
+            statements=self._statements,
+            through=through,
+            meta=meta,
+            repeat_ns=self.conversations.repeat_ns,
+        )
 
     def _session(self, connection: Connection, session_id: str) -> Session | None:
         keys = keys_of(session_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from otel_genapp.records import LLMCall, Record
+from otel_genapp.records import UsageRecord
 
 LIMIT = 256
 """Characters; of a longer text the beginning is kept, and a hash of the whole."""
@@ -28,11 +28,9 @@ def stored(text: str) -> str:
     return _ODD.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", text)
 
 
-def correlation_of(record: Record) -> str | None:
-    """The `correlation` of a record's row: calls are found by it."""
-    if not isinstance(record, LLMCall) or record.correlation_id is None:
-        return None
-    return stored(record.correlation_id)
+def correlation_of(record: UsageRecord) -> str | None:
+    """The `correlation` of a record's row: it is found by it."""
+    return None if record.correlation_id is None else stored(record.correlation_id)
 
 
 def said(text: str) -> str:

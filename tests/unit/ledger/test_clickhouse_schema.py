@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from otel_genapp.ledger.clickhouse import preparing
-from otel_genapp.ledger.clickhouse.schema import TABLES, cluster_file
+from otel_genapp.ledger.clickhouse.schema import CHANGED, TABLES, cluster_file
 from tests.clickhouse import Database
 from tests.processes import ROOT
 
@@ -29,7 +29,7 @@ def test_clickhouse_understands_the_cluster_file(database: Database) -> None:
     """Every statement is parsed by the engine itself, which has no Keeper to run them with."""
     text = re.sub(r"^--.*\n", "", cluster_file(), flags=re.MULTILINE)
     statements = [statement for part in text.split(";\n") if (statement := part.strip())]
-    assert len(statements) == 2 * len(TABLES)
+    assert len(statements) == 2 * len(TABLES) + 2 * len(CHANGED) + 1
     for statement in statements:
         quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
         assert database.client.command(f"SELECT formatQuery('{quoted}')")

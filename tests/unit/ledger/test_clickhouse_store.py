@@ -5,9 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
@@ -28,18 +25,19 @@ from otel_genapp.ledger.clickhouse.schema import (
 from otel_genapp.ledger.clickhouse.server import Server
 from otel_genapp.ledger.rollup import quantile_ms
 from otel_genapp.ledger.store_memory import MemoryStore
-from otel_genapp.records import LLMCall, Record, Usage
+from otel_genapp.records import LLMCall, Usage, UsageRecord
 from tests.builders import MINUTE_NS, START_NS, amendment, call
 from tests.clickhouse import Database
+from tests.clickhouse_cluster import ServerWithoutKeeper, cluster_of_one
 from tests.forked import in_child
 
 DAY_NS = 24 * 60 * MINUTE_NS
 
 
-def some_records(count: int = 60, *, seed: int = 7) -> list[Record]:
+def some_records(count: int = 60, *, seed: int = 7) -> list[UsageRecord]:
     """Calls of every kind in several sessions, and amendments, over three days."""
     chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
-    records: list[Record] = []
+    records: list[UsageRecord] = []
     for number in range(count):
         session_id = chance.choice(("a", "b", "c", None))
         status = chance.choice((semconv.SUCCESS, semconv.SUCCESS, semconv.FAIL, semconv.CANCELLED))
@@ -62,7 +60,7 @@ def some_records(count: int = 60, *, seed: int = 7) -> list[Record]:
     return records
 
 
-def in_memory(*records: Record) -> MemoryStore:
+def in_memory(*records: UsageRecord) -> MemoryStore:
     """A store in memory with the same records."""
     memory = MemoryStore()
     memory.apply(records)
@@ -82,7 +80,7 @@ def require_same(found: ClickHouseStore, expected: MemoryStore) -> None:
     assert found.active_sessions(since_ns=since_ns) == expected.active_sessions(since_ns=since_ns)
 
 
-def add_blindly(server: Server, *records: Record, number: int) -> None:
+def add_blindly(server: Server, *records: UsageRecord, number: int) -> None:
     """Add rows as a process does that looked just before another one had added the same."""
     applying.add(server, keyed(records), found=applying.Found(), first_number=number)
 
@@ -277,27 +275,6 @@ def test_a_child_of_a_fork_has_connections_of_its_own(database: Database) -> Non
         over.set()
         reader.join()
     assert one.totals().overall.calls == 2
-
-
-@contextmanager
-def cluster_of_one(database: Database) -> Iterator[None]:
-    """The tables of a cluster that has one server, without Keeper: `remote` is Distributed on an address."""
-    for table in TABLES:
-        local, _ = table.create_on_cluster()
-        database.client.command(local.replace(" ON CLUSTER '{cluster}'", "").replace("Replicated", ""))
-        there = f"remote('127.0.0.1', '{database.name}', {table.name}_local, {table.shard})"
-        database.client.command(f"CREATE TABLE {table.name} AS {there}")
-    yield
-    for table in TABLES:
-        database.client.command(f"DROP TABLE {table.name}")
-
-
-class ServerWithoutKeeper(Server):
-    """Runs by itself what the servers of a cluster would hand to each other."""
-
-    def run(self, statement: str, **said: Any) -> None:
-        assert " ON CLUSTER '{cluster}' DELETE" in statement
-        super().run(statement.replace(" ON CLUSTER '{cluster}'", ""), **said)
 
 
 def test_the_tables_of_a_cluster_serve_as_well(database: Database) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from otel_genapp.ledger import rollup
 from otel_genapp.ledger.rollup import Rollup, SessionRollup, Tokens, duration_bucket, quantile_ms
-from otel_genapp.records import LLMCall, Record, Usage
+from otel_genapp.records import LLMCall, Usage, UsageRecord
 from tests.builders import START_NS, amendment, call
 
 SECOND_NS = 10**9
@@ -50,7 +50,7 @@ def test_sums() -> None:
     )
 
 
-def random_record(seed: random.Random, number: int) -> Record:
+def random_record(seed: random.Random, number: int) -> UsageRecord:
     status = seed.choice(("success", "success", "fail", "cancelled"))
     usage = Usage(*(seed.choice((None, 0, seed.randrange(5000))) for _ in range(5)))
     at_ns = START_NS + seed.randrange(10**15)

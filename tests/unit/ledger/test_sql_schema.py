@@ -32,7 +32,7 @@ def test_a_newer_version_is_refused(url: str) -> None:
     running, new = SQLStore.open(url), SQLStore.open(url)
     running.apply((call("1"),))
     set_version(running, 99)
-    said = r"schema version 99, this otel-genapp knows versions up to 2: install a newer otel-genapp, or .*GENAPP_STORE"
+    said = r"schema version 99, this otel-genapp knows versions up to 3: install a newer otel-genapp, or .*GENAPP_STORE"
     with pytest.raises(StoreError, match=said):
         new.prepare()
     for use in (lambda: new.session("s1"), lambda: running.apply((call("2"),))):
@@ -59,8 +59,8 @@ def test_older_versions_are_brought_forward(url: str, monkeypatch: pytest.Monkey
             raise OSError("planted")
         connection.execute(text("ALTER TABLE genapp_sessions ADD COLUMN second BIGINT"))
 
-    monkeypatch.setattr(schema, "VERSION", 4)
-    monkeypatch.setattr(migrations, "STEPS", {2: first, 3: second})
+    monkeypatch.setattr(schema, "VERSION", 5)
+    monkeypatch.setattr(migrations, "STEPS", {3: first, 4: second})
     store = SQLStore.open(url)
     with pytest.raises(OSError, match="planted"):
         store.prepare()
@@ -74,10 +74,14 @@ def test_older_versions_are_brought_forward(url: str, monkeypatch: pytest.Monkey
     store.close()
 
 
+OF_TRACES = ("genapp_traces", "genapp_spans", "genapp_trace_ids")
+OF_CONVERSATIONS = ("genapp_conversation_facts", "conversation_metrics")
+
+
 def make_older(store: SQLStore) -> None:
     """Turn a database into one of version 1."""
     with store._database.writing() as connection:
-        for table in ("genapp_traces", "genapp_spans", "genapp_trace_ids"):
+        for table in (*OF_TRACES, *OF_CONVERSATIONS):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("DROP INDEX genapp_records_correlation"))
         connection.execute(text("ALTER TABLE genapp_records DROP COLUMN correlation"))

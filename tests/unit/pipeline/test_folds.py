@@ -9,12 +9,18 @@ import pytest
 from opentelemetry.context import Context
 
 from otel_genapp.pipeline.folds import Folds, Position
-from otel_genapp.records import Record
+from otel_genapp.records import LLMCall, Record
 from tests.builders import call
 from tests.conftest import OwnError
 from tests.fakes import eventually
 
 CONTEXT = Context()
+
+
+def id_of(record: Record) -> str:
+    """The id of a call's record."""
+    assert isinstance(record, LLMCall)
+    return record.call_id
 
 
 class Ledger:
@@ -30,7 +36,7 @@ class Ledger:
         assert context is CONTEXT
         self.reached.set()
         assert self.open.wait(10)
-        self.folded.append(record.call_id)
+        self.folded.append(id_of(record))
 
 
 def numbered(count: int) -> list[Record]:
@@ -90,9 +96,9 @@ def test_a_raising_fold_does_not_end_the_thread(own_errors: list[OwnError]) -> N
     folded = []
 
     def fold(record: Record, context: Context, *, position: Position | None) -> None:
-        if record.call_id == "1":
+        if id_of(record) == "1":
             raise ValueError("not this one")
-        folded.append(record.call_id)
+        folded.append(id_of(record))
 
     folds = Folds(fold)
     for record in numbered(3):
@@ -110,7 +116,7 @@ def test_the_queue_is_bounded_and_readers_get_their_turn() -> None:
         end_s = time.perf_counter() + 20e-6
         while time.perf_counter() < end_s:
             pass
-        folded.append(record.call_id)
+        folded.append(id_of(record))
 
     folds = Folds(fold, queue_limit=limit)
     longest = [0] * 8
@@ -139,8 +145,8 @@ def test_a_record_made_inside_a_fold_does_not_lock_up() -> None:
     folded: list[str] = []
 
     def fold(record: Record, context: Context, *, position: Position | None) -> None:
-        folded.append(record.call_id)
-        if record.call_id == "0":
+        folded.append(id_of(record))
+        if id_of(record) == "0":
             folds.append(call("inner"), context)
             folds.help()
 
