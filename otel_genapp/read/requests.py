@@ -13,8 +13,14 @@ from otel_genapp.metrics.snapshot import Table
 _SERVERS = frozenset({"fastapi", "flask"})
 _FAILURES = frozenset({"error", "timeout"})
 RESOURCES = 10
-_OWN = ("/genapp", "/prometheus", "/events/")
+_OWN = ("/genapp", "/prometheus", "/events/", "/health/")
 """How our own endpoints begin: who looks on is not what is looked at."""
+_HEALTH = "/health"
+
+
+def is_own(resource: str) -> bool:
+    """Whether a route is one of our endpoints."""
+    return resource.startswith(_OWN) or resource == _HEALTH
 
 
 @dataclass(slots=True)
@@ -30,8 +36,8 @@ class _Served:
         return {
             "requests": self.requests,
             "failed": self.failed,
-            "p50_ms": _quantile_ms(counts, 0.5),
-            "p95_ms": _quantile_ms(counts, 0.95),
+            "p50_ms": duration_quantile_ms(counts, 0.5),
+            "p95_ms": duration_quantile_ms(counts, 0.95),
         }
 
 
@@ -44,12 +50,12 @@ def served(counted: Table) -> dict[str, Any]:
     overall = _Served()
     resources: dict[str, _Served] = {}
     for (_, status, resource, app_type), value in counted.get(semconv.HTTP_REQUESTS.name, {}).items():
-        if app_type in _SERVERS and not isinstance(value, tuple) and not resource.startswith(_OWN):
+        if app_type in _SERVERS and not isinstance(value, tuple) and not is_own(resource):
             for one in (overall, resources.setdefault(resource, _Served())):
                 one.requests += int(total(value))
                 one.failed += int(total(value)) if status in _FAILURES or status.startswith("5") else 0
     for (_, _, resource, app_type), value in counted.get(semconv.HTTP_DURATION.name, {}).items():
-        if app_type in _SERVERS and not resource.startswith(_OWN):
+        if app_type in _SERVERS and not is_own(resource):
             for one in (overall, resources.setdefault(resource, _Served())):
                 one.durations = added(one.durations, value)
     busiest = sorted(resources.items(), key=lambda item: (-item[1].requests, item[0]))
@@ -74,8 +80,11 @@ def own_health(counted: Table) -> list[dict[str, Any]]:
     return found
 
 
-def _quantile_ms(counts: Sequence[int], q: float) -> float | None:
-    """Linear within a bucket; of the last one, its lower end."""
+def duration_quantile_ms(counts: Sequence[int], q: float) -> float | None:
+    """A quantile of a series of `genapp_http_request_duration_sec`, in milliseconds; None without requests.
+
+    Linear within a bucket; of the last one, its lower end.
+    """
     number = sum(counts)
     if not number:
         return None

@@ -48,9 +48,16 @@ class SessionSummary:
 class Sessions:
     """Per-session LLM usage, exact at the moment of asking. Methods may be called on any thread."""
 
-    def __init__(self, store: Store, catch_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catch_up: Callable[[], None],
+        *,
+        clear_traces: Callable[[str], int] = lambda _session_id: 0,
+    ) -> None:
         self._store = store
         self._catch_up = catch_up
+        self._clear_traces = clear_traces
 
     def get(self, session_id: object) -> SessionSummary | None:
         """One session, or None when it is unknown. The id is turned into text as `bind` does."""
@@ -94,9 +101,14 @@ class Sessions:
         return self._store.history(clean_id(session_id) or "", limit=limit, cursor=cursor)
 
     def clear(self, session_id: object) -> bool:
-        """Remove a session's detail; totals and counters keep it. False when it is unknown."""
+        """Remove a session's detail, and the traces kept here that name it; totals and counters keep it.
+
+        False when it is unknown.
+        """
+        cleaned = clean_id(session_id) or ""
         self._catch_up()
-        return self._store.clear(clean_id(session_id) or "")
+        traces = self._clear_traces(cleaned)  # first: what fails here can be asked for again
+        return self._store.clear(cleaned) or traces > 0
 
 
 def totals_dict(

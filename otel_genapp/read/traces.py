@@ -12,7 +12,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from otel_genapp.ledger.spans import KeptTrace, SpanStore, TracePage, TraceSummary
+from otel_genapp.ledger.spans import KeptTrace, ReadsSpans, TracePage, TraceSummary
 from otel_genapp.ledger.store import FindsCalls
 from otel_genapp.read.sessions import DEFAULT_PAGE, request_dict, time_text
 from otel_genapp.records import KeptEvent, KeptSpan, LLMCall
@@ -79,7 +79,7 @@ class Traces:
 
     def __init__(
         self,
-        spans: SpanStore | None,
+        spans: ReadsSpans | None,
         calls: FindsCalls | None,
         *,
         catch_up: Callable[[], None],
@@ -93,7 +93,8 @@ class Traces:
     @property
     def notes(self) -> tuple[str, ...]:
         """What an answer lacks here, whatever is asked."""
-        return (*((NO_SPANS,) if self._spans is None else ()), *((NO_CALLS,) if self._calls is None else ()))
+        no_spans = NO_SPANS if self._spans is None else self._spans.problem
+        return tuple(note for note in (no_spans, NO_CALLS if self._calls is None else "") if note)
 
     def by_correlation_id(self, correlation_id: str) -> list[Trace]:
         """The traces of a correlation id, the earliest first; several if it went through several or was sent twice.

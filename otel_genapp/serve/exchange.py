@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -38,9 +38,36 @@ def parameters(encoded: bytes) -> dict[str, str]:
     return dict(parse_qsl(encoded.decode("latin-1"), keep_blank_values=True))
 
 
+class Chunks:
+    """The parts of a long answer. The first is made at once, so that what fails there is an error like any other."""
+
+    def __init__(self, made: Iterator[bytes]) -> None:
+        self._made = made
+        self._first: bytes | None = next(made, b"")
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return next(self._made)
+
+    def close(self) -> None:
+        """Let go of what they are made from; may be called more than once."""
+        close = getattr(self._made, "close", None)
+        if close is not None:
+            close()
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as the adapters send it."""
+    """An answer as the adapters send it: `body`, or where there are any `chunks` as they come.
+
+    Each chunk is made off the event loop. Whoever goes away has them closed, and whoever stays when one
+    cannot be made finds the answer cut off, never one that looks whole.
+    """
 
     status: int
     body: bytes
@@ -49,6 +76,7 @@ class Reply:
         ("cache-control", "no-store"),
         ("x-content-type-options", "nosniff"),
     )
+    chunks: Chunks | None = None
 
     @property
     def header_fields(self) -> dict[str, str]:

@@ -17,13 +17,13 @@ from otel_genapp.serve.auth import Gate
 from otel_genapp.serve.reading import Reading
 
 try:
-    from anyio import CapacityLimiter
+    from anyio import CancelScope, CapacityLimiter
     from anyio.lowlevel import RunVar
     from anyio.to_thread import run_sync
     from starlette._utils import get_route_path
     from starlette.datastructures import URLPath
     from starlette.requests import Request
-    from starlette.responses import Response
+    from starlette.responses import Response, StreamingResponse
     from starlette.routing import BaseRoute, Match, NoMatchFound, Route
     from starlette.types import Receive, Scope, Send
 except ImportError as error:
@@ -51,6 +51,7 @@ class _Endpoint(Route):
         # `.*$` would stop before a newline at the end of an id, and find another session.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
         self.serves = (served, reading, gate)
+        self.gives_way = any(route.gives_way for route in served)
 
 
 class _Endpoints(BaseRoute):
@@ -66,6 +67,8 @@ class _Endpoints(BaseRoute):
         if scope["type"] == "http" and get_route_path(scope).startswith(self._starts):
             for endpoint in self.endpoints:
                 match, child = endpoint.matches(scope)
+                if match is Match.FULL and endpoint.gives_way and _has_narrower(scope, endpoint):
+                    return Match.NONE, {}
                 if match is Match.FULL or (match is Match.PARTIAL and found[0] is Match.NONE):
                     found = match, {**child, _CHOSEN: endpoint}
                 if match is Match.FULL:
@@ -112,10 +115,23 @@ def _has(found: Iterable[BaseRoute], wanted: routes.Route) -> bool:
     return False
 
 
+def _has_narrower(scope: Scope, endpoint: _Endpoint) -> bool:
+    """Whether the app has a route for just this path, whenever that was added."""
+    with quiet("serve"):
+        method, path = scope["method"], get_route_path(scope)
+        other = endpoint.path.partition("{")[0] + routes.STRANGE_SEGMENT
+        for route in scope["app"].router.routes:
+            if isinstance(route, _Endpoints) or not _matches(route, method, path=path):
+                continue
+            if not _matches(route, method, path=other):
+                return True
+    return False
+
+
 def _matches(route: BaseRoute, method: str, *, path: str) -> bool:
     # Asked by matching, the one thing that routes, mounts and included routers have in common.
     scope = {
-        "type": "http", "method": method, "path": path, "raw_path": path.encode("ascii"),
+        "type": "http", "method": method, "path": path, "raw_path": path.encode("utf-8", "surrogatepass"),
         "root_path": "", "query_string": b"", "headers": [], "scheme": "http",
     }  # fmt: skip
     return route.matches(scope)[0] is Match.FULL
@@ -144,9 +160,52 @@ def _respond(
         refused = route.refusal(asked, gate)
         if refused is not None:
             return _response(refused)
-        return _response(await run_sync(route.answer, asked, reading, limiter=_threads()))
+        reply = await run_sync(route.answer, asked, reading, limiter=_threads())
+        if reply.chunks is None:
+            return _response(reply)
+        if request.method == "HEAD":
+            await run_sync(reply.chunks.close, limiter=_threads())
+            return _response(reply)
+        return _Streamed(reply, reply.chunks)
 
     return endpoint
+
+
+class _Streamed(StreamingResponse):
+    """An answer in parts; one that cannot be made to its end is left open, for which the server cuts it off."""
+
+    def __init__(self, reply: exchange.Reply, chunks: exchange.Chunks) -> None:
+        super().__init__(iter(()), status_code=reply.status, headers=reply.header_fields)
+        self._chunks = chunks
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await send({
+                "type": "http.response.start", "status": self.status_code, "headers": self.raw_headers,
+            })  # fmt: skip
+            if await self._send_parts(send):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            with CancelScope(shield=True):
+                await run_sync(self._chunks.close, limiter=_threads())
+
+    async def _send_parts(self, send: Send) -> bool:
+        """Whether all of them could be made."""
+        while True:
+            chunk: bytes | None = b""
+            is_made = False
+            with quiet("serve"):
+                chunk = await run_sync(_next, self._chunks, limiter=_threads())
+                is_made = True
+            if chunk is None or not is_made:
+                return is_made
+            if chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+def _next(chunks: exchange.Chunks) -> bytes | None:
+    """The next part, or None at the end: a thread hands no StopIteration on."""
+    return next(chunks, None)
 
 
 def _target(request: Request) -> str:

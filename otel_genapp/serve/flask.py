@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -149,4 +149,24 @@ def _body() -> bytes:
 
 
 def _response(reply: exchange.Reply) -> Response:
-    return Response(reply.body, status=reply.status, headers=reply.header_fields)
+    if reply.chunks is None:
+        return Response(reply.body, status=reply.status, headers=reply.header_fields)
+    response = Response(_parts(reply.chunks), status=reply.status, headers=reply.header_fields)
+    response.call_on_close(reply.chunks.close)
+    return response
+
+
+def _parts(chunks: exchange.Chunks) -> Iterator[bytes]:
+    """The parts; one that cannot be made is raised on, for which the server cuts the answer off."""
+    while True:
+        chunk: bytes | None = b""
+        is_made = False
+        with quiet("serve"):
+            chunk = next(chunks, None)
+            is_made = True
+        if not is_made:
+            raise ConnectionError("an answer could not be made to its end")
+        if chunk is None:
+            return
+        if chunk:
+            yield chunk

@@ -29,20 +29,36 @@ def prometheus(request: Request, reading: Reading) -> Reply:
     return Reply(200, body, content_type)
 
 
+def health(request: Request, reading: Reading) -> Reply:
+    """How the app and what it needs are, or one of its checks if asked; 503 when unhealthy."""
+    found = reading.health(request.path.get("check"))
+    if found is None:
+        return json_reply(404, {"error": "no such check"})
+    return json_reply(503 if found["status"] == "unhealthy" else 200, found)
+
+
+def sla(request: Request, reading: Reading) -> Reply:
+    """Uptime and response time over a window of recorded history."""
+    return json_reply(200, reading.sla(window_s=_step(request, "window")))
+
+
 def totals(request: Request, reading: Reading) -> Reply:
     """Totals over every call, of a time range if asked, as a series if asked."""
     from_s = _time(request, "from")
     to_s = _time(request, "to")
     step_s = _step(request)
     if from_s is not None and to_s is not None and from_s >= to_s:
-        raise BadRequestError("from must be before to")
+        raise BadRequestError(
+            f"from must be before to, got {_got(request, 'from')} and {_got(request, 'to')}"
+        )
     try:
         found = reading.totals(from_s=from_s, to_s=to_s, step_s=step_s)
     except ValueError:
         if step_s is None:
             raise
         raise BadRequestError(
-            f"step must be longer: at most {STEPS_LIMIT} steps fit between from and to"
+            f"step must be longer: at most {STEPS_LIMIT} steps fit between from and to, "
+            f"got {_got(request, 'step')}"
         ) from None
     return json_reply(200, found)
 
@@ -55,7 +71,7 @@ def list_sessions(request: Request, reading: Reading) -> Reply:
     except ValueError:
         if cursor is None:
             raise
-        raise BadRequestError("cursor must be the next of an earlier answer") from None
+        raise BadRequestError(f"cursor must be the next of an earlier answer, got {cursor[:40]!r}") from None
     return json_reply(200, {"sessions": list(page.ids), "count": page.total, "next": page.next})
 
 
@@ -78,7 +94,9 @@ def get_traces(request: Request, reading: Reading) -> Reply:
     """The traces of one correlation id."""
     correlation_id = request.path["correlation_id"]
     if not is_id(correlation_id):
-        raise BadRequestError("a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        raise BadRequestError(
+            f"a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -, got {correlation_id[:40]!r}"
+        )
     source = reading.traces
     traces = source.by_correlation_id(correlation_id)
     if not traces:
@@ -88,8 +106,17 @@ def get_traces(request: Request, reading: Reading) -> Reply:
     return json_reply(200, traces_dict(correlation_id, traces, notes=source.notes))
 
 
+def get_integrations(request: Request, reading: Reading) -> Reply:  # noqa: ARG001 - as every handler
+    """The services the application calls, by host."""
+    return json_reply(200, {"integrations": reading.integrations()})
+
+
 def _no_session(request: Request) -> Reply:
     return json_reply(404, {"error": "no such session", "session_id": request.path["id"][:256]})
+
+
+def _got(request: Request, name: str) -> str:
+    return repr(request.query.get(name, "").strip()[:40])
 
 
 def _time(request: Request, name: str) -> float | None:
@@ -107,19 +134,22 @@ def _time(request: Request, name: str) -> float | None:
             seconds = -1.0
     if not 0.0 <= seconds <= _LAST_EPOCH_S:
         raise BadRequestError(
-            f"{name} must be a time in ISO 8601 (without an offset it is UTC) or in epoch seconds"
+            f"{name} must be a time in ISO 8601 (without an offset it is UTC) or in epoch seconds, "
+            f"got {text[:40]!r}"
         )
     return seconds
 
 
-def _step(request: Request) -> float | None:
-    text = request.query.get("step", "").strip()
+def _step(request: Request, name: str = "step") -> float | None:
+    text = request.query.get(name, "").strip()
     if not text:
         return None
     found = _STEP.fullmatch(text)
     seconds = int(found[1]) * _STEP_UNIT_S[found[2]] if found else 0
     if not _MIN_STEP_S <= seconds <= _MAX_STEP_S:
-        raise BadRequestError("step must be whole seconds or a form like 60s, 5m, 1h, 1d, from 60s to 366d")
+        raise BadRequestError(
+            f"{name} must be whole seconds or a form like 60s, 5m, 1h, 1d, from 60s to 366d, got {text[:40]!r}"
+        )
     return float(seconds)
 
 
@@ -129,5 +159,5 @@ def _limit(request: Request) -> int:
         return DEFAULT_PAGE
     limit = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
     if not 1 <= limit <= MAX_LIMIT:
-        raise BadRequestError(f"limit must be a whole number from 1 to {MAX_LIMIT}")
+        raise BadRequestError(f"limit must be a whole number from 1 to {MAX_LIMIT}, got {text[:40]!r}")
     return limit

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, Protocol
 
 from otel_genapp.ledger.rollup import SessionRollup
 from otel_genapp.ledger.spans import TracePage
+from otel_genapp.read.export import Export
+from otel_genapp.read.reports import Report
+from otel_genapp.read.reports.period import Period
 from otel_genapp.read.traces import Trace
 from otel_genapp.records import LLMCall
 
@@ -77,6 +81,23 @@ class Traces(Protocol):
         """A page of the kept traces, newest first. Raises ValueError for a cursor it never gave."""
 
 
+class Reports(Protocol):
+    """Daily, weekly and monthly reports."""
+
+    def make(self, kind: str, *, day: date | None, zone: str, step: str, detail: str) -> Report:
+        """One of them. Raises ValueError for what cannot be understood."""
+
+    def today(self) -> date:
+        """The day it is, in UTC."""
+
+
+class Exports(Protocol):
+    """Messages as files."""
+
+    def write(self, period: Period, form: str, /) -> Export:
+        """Those of a time in a format. Raises ValueError for a format there is not."""
+
+
 class Reading(Protocol):
     """What the endpoints read; every call may block and is made off the event loop."""
 
@@ -84,6 +105,10 @@ class Reading(Protocol):
     def sessions(self) -> Sessions: ...
     @property
     def traces(self) -> Traces: ...
+    @property
+    def reports(self) -> Reports: ...
+    @property
+    def exports(self) -> Exports: ...
 
     def totals(self, *, from_s: float | None, to_s: float | None, step_s: float | None) -> dict[str, object]:
         """Totals over the calls of [from_s, to_s), in epoch seconds; with `step_s` a series.
@@ -93,6 +118,15 @@ class Reading(Protocol):
 
     def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
         """LLM calls of the last `seconds` in steps, requests since the server started, how telemetry is."""
+
+    def health(self, check: str | None, /) -> dict[str, Any] | None:
+        """Status, timestamp, version and services, of one check if asked; None where there is no such check."""
+
+    def sla(self, *, window_s: float | None) -> dict[str, Any]:
+        """Uptime and response time over the window, or the one of the settings."""
+
+    def integrations(self) -> Sequence[dict[str, Any]]:
+        """Requests the application sent since the server started, by host."""
 
     def exposition(self, accept: str, /) -> tuple[bytes, str]:
         """(body, content type) of the Prometheus exposition for an `Accept` header."""

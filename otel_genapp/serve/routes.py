@@ -13,7 +13,7 @@ from typing import Literal
 
 from otel_genapp.config import Settings
 from otel_genapp.quiet import quiet
-from otel_genapp.serve import handlers, pages
+from otel_genapp.serve import analytics, handlers, pages
 from otel_genapp.serve.auth import Gate
 from otel_genapp.serve.exchange import DENIED, INTERNAL_ERROR, BadRequestError, Reply, Request, json_reply
 from otel_genapp.serve.reading import Reading
@@ -23,7 +23,7 @@ Guard = Literal["token", "page", "none"]
 
 PARAMETER = re.compile(r"\{(\w+)\}")
 """A parameter in the path of a route."""
-_STRANGE_SEGMENT = "genapp-no-such-segment"
+STRANGE_SEGMENT = "genapp-no-such-segment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Route:
     path: str
     handler: Callable[[Request, Reading], Reply]
     guard: Guard = "token"
+    gives_way: bool = False
+    """Whether a route of the app for one of the paths that it takes comes first: `/health/live`, say."""
 
     @property
     def key(self) -> str:
@@ -70,28 +72,35 @@ class Route:
 
     def examples(self) -> tuple[str, tuple[str, ...]]:
         """(a path of this route, paths that only a wider route would match too)."""
-        segments = PARAMETER.sub(_STRANGE_SEGMENT, self.path).split("/")[1:]
+        segments = PARAMETER.sub(STRANGE_SEGMENT, self.path).split("/")[1:]
         wider = tuple(
-            "/" + "/".join((*segments[:place], _STRANGE_SEGMENT, *segments[place + 1 :]))
+            "/" + "/".join((*segments[:place], STRANGE_SEGMENT, *segments[place + 1 :]))
             for place, segment in enumerate(segments)
-            if segment != _STRANGE_SEGMENT
+            if segment != STRANGE_SEGMENT
         )
         return "/" + "/".join(segments), wider
 
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/prometheus", handlers.prometheus, "none"),
+    Route("GET", "/health", handlers.health, "none"),
+    Route("GET", "/health/{check}", handlers.health, "none", gives_way=True),
+    Route("GET", "/events/sla", handlers.sla),
     Route("GET", "/events/metrics", handlers.totals),
     Route("GET", "/events/metrics/sessions", handlers.list_sessions),
     Route("GET", "/events/metrics/session/{id}", handlers.get_session),
     Route("DELETE", "/events/metrics/session/{id}", handlers.clear_session),
     Route("GET", "/events/traces/{correlation_id}", handlers.get_traces),
+    Route("GET", "/events/integrations", handlers.get_integrations),
+    Route("GET", "/analytics/report/{period}", analytics.report),
+    Route("GET", "/analytics/export", analytics.export),
     Route("GET", "/genapp", pages.home, "none"),
     Route("GET", "/genapp/", pages.overview, "page"),
     Route("GET", "/genapp/sessions", pages.sessions, "page"),
     Route("GET", "/genapp/session/{id}", pages.session, "page"),
     Route("GET", "/genapp/traces", pages.traces, "page"),
     Route("GET", "/genapp/trace/{id}", pages.trace, "page"),
+    Route("GET", "/genapp/report/{id}", pages.report, "page"),
     Route("GET", "/genapp/find", pages.find, "page"),
     Route("GET", "/genapp/login", pages.login_form, "none"),
     Route("POST", "/genapp/logout", pages.logout, "none"),
@@ -122,11 +131,12 @@ def select_routes(
 
 
 def _routes(gate: Gate, settings: Settings) -> Iterator[Route]:
+    closed: set[Callable[[Request, Reading], Reply]] = set()
+    if settings.prometheus_auth:
+        closed.add(handlers.prometheus)
+    if settings.health_auth:
+        closed.add(handlers.health)
     for route in ROUTES:
-        yield (
-            replace(route, guard="token")
-            if route.handler is handlers.prometheus and settings.prometheus_auth
-            else route
-        )
+        yield replace(route, guard="token") if route.handler in closed else route
         if route.handler is pages.login_form:
             yield Route("POST", route.path, pages.LogIn(gate), "none")

@@ -1,8 +1,9 @@
-"""The pages at `/genapp/`, made on the server: overview, sessions, one session, traces, and what an id belongs to."""
+"""The pages at `/genapp/`, made on the server: overview, sessions, one session, traces, reports, and what an id belongs to."""
 
 from otel_genapp.serve.pages.handlers import find, home, overview, session, sessions, trace, traces
 from otel_genapp.serve.pages.login import LogIn, login_form, logout, to_login
 from otel_genapp.serve.pages.rendering import ROOT
+from otel_genapp.serve.pages.reports import report
 from otel_genapp.serve.pages.static import static
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "login_form",
     "logout",
     "overview",
+    "report",
     "session",
     "sessions",
     "static",

@@ -38,7 +38,7 @@ def overview(request: Request, reading: Reading) -> Reply:
     """Requests, errors, latency, tokens, cost, sessions, and the health of telemetry itself."""
     chosen = request.query.get("range", "1h")
     if chosen not in RANGES:
-        raise BadRequestError(f"range must be one of {', '.join(RANGES)}")
+        raise BadRequestError(f"range must be one of {', '.join(RANGES)}, got {chosen[:40]!r}")
     seconds, step_s = RANGES[chosen]
     found = reading.overview(seconds=seconds, step_s=step_s)
     return page(
@@ -51,14 +51,14 @@ def sessions(request: Request, reading: Reading) -> Reply:
     """The list, by recency, cost, tokens or failures, and searched."""
     by, search = request.query.get("by", "recent"), request.query.get("search", "").strip()[:256]
     if by not in RANKINGS:
-        raise BadRequestError(f"by must be one of {', '.join(RANKINGS)}")
+        raise BadRequestError(f"by must be one of {', '.join(RANKINGS)}, got {by[:40]!r}")
     cursor = request.query.get("cursor") or None
     try:
         found = reading.sessions.ranked(by, search=search, limit=PAGE, cursor=cursor)
     except ValueError:
         if cursor is None:
             raise
-        raise BadRequestError("cursor must be the next of an earlier page") from None
+        raise BadRequestError(f"cursor must be the next of an earlier page, got {cursor[:40]!r}") from None
     rows = [
         {
             "session_id": one.session_id,
@@ -84,7 +84,9 @@ def session(request: Request, reading: Reading) -> Reply:
     try:
         history = reading.sessions.history(session_id, limit=PAGE, cursor=cursor)
     except ValueError:
-        raise BadRequestError("cursor must be the next of an earlier page") from None
+        raise BadRequestError(
+            f"cursor must be the next of an earlier page, got {(cursor or '')[:40]!r}"
+        ) from None
     return page(
         "session.html", request, found=found.as_dict(), calls=[request_dict(one) for one in history.calls],
         timeline=timeline_of(history.calls), models=_by_model(history.calls), is_first=cursor is None,
@@ -99,7 +101,9 @@ def traces(request: Request, reading: Reading) -> Reply:
     try:
         found = reading.traces.recent(PAGE, cursor, only_errors=only_errors)
     except ValueError:
-        raise BadRequestError("cursor must be the next of an earlier page") from None
+        raise BadRequestError(
+            f"cursor must be the next of an earlier page, got {(cursor or '')[:40]!r}"
+        ) from None
     return page(
         "traces.html", request, traces=[summary_dict(one) for one in found.traces], next=found.next,
         only_errors=only_errors, is_first=cursor is None, notes=reading.traces.notes, live=cursor is None,

@@ -36,6 +36,11 @@ def page(template: str, request: Request, *, status: int = 200, **content: Any) 
     return Reply(status, text.encode("utf-8", "replace"), HTML, HEADERS)
 
 
+def text_of(template: str, **content: Any) -> str:
+    """A page that stands for itself, without links to others."""
+    return _environment().get_template(template).render(**content)
+
+
 def redirect(request: Request, path: str, *, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
     """An answer that sends the browser to another page, under `ROOT`."""
     place = Links(request.root).to(path)

@@ -8,13 +8,13 @@ import pytest
 
 from otel_genapp.ledger.store_memory import MemoryStore
 from otel_genapp.read.sessions import Sessions
-from otel_genapp.records import Record, Usage
+from otel_genapp.records import Usage, UsageRecord
 from tests.builders import START_NS, amendment, call, shown_quantile, stored
 
 SECOND_NS = 10**9
 
 
-def sessions(*records: Record) -> Sessions:
+def sessions(*records: UsageRecord) -> Sessions:
     return Sessions(stored(*records), lambda: None)
 
 
@@ -181,7 +181,7 @@ PRICED = call("1", cost_nano_usd=1)
     ],
 )
 def test_what_is_unpriced_leaves_the_cost_open(
-    others: tuple[Record, ...], cost_usd: float | None, unpriced: tuple[int, int]
+    others: tuple[UsageRecord, ...], cost_usd: float | None, unpriced: tuple[int, int]
 ) -> None:
     """Whatever may have cost something and has no price makes the cost unknown; the rest is shown beside it."""
     found = sessions(PRICED, *others).get("s1")
