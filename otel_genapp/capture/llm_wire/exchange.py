@@ -20,6 +20,7 @@ from otel_genapp.capture.llm_wire.asked import Asked
 from otel_genapp.capture.llm_wire.call import WireCall
 from otel_genapp.capture.llm_wire.decoding import Decode, UndecodableError, decoder
 from otel_genapp.capture.llm_wire.formats import READINGS
+from otel_genapp.capture.llm_wire.headroom import show_headroom
 from otel_genapp.capture.llm_wire.reading import Reading
 from otel_genapp.capture.llm_wire.tape import BLOCK_BYTES, Tape
 from otel_genapp.quiet import quiet
@@ -32,6 +33,8 @@ _WANTED = frozenset({
 })  # fmt: skip
 _SHOWN_LIMIT = 16
 _DONE = re.compile(rb"[\r\n]data: *\[DONE\]")
+_UNSEEN = 64
+"""So many short chunks may pass before one is looked at: what is kept stays bounded."""
 _SPLIT_BYTES = 48
 """The longest mark of a terminal event, and room for what stands around it."""
 
@@ -39,7 +42,7 @@ _SPLIT_BYTES = 48
 class LLMExchange(Exchange):
     """An attempt of a call to a model; `begin` it before it is sent."""
 
-    __slots__ = ("_asked", "_call", "_calm", "_collect", "_decode", "_decoded", "_ending", "_expected", "_first_s", "_headers", "_look_at", "_open", "_reading",
+    __slots__ = ("_asked", "_call", "_calm", "_collect", "_counted", "_decode", "_decoded", "_ending", "_expected", "_first_s", "_headers", "_look_at", "_open", "_reading",
                  "_retryable", "_seen", "_tape")  # fmt: skip
 
     def __init__(self, *args: Any, asked: Asked, **kwargs: Any) -> None:
@@ -51,6 +54,7 @@ class LLMExchange(Exchange):
         self._tape: Tape | None = None
         self._collect: Callable[[bytes], None] | None = None
         self._decode: Decode | None = None
+        self._counted = 0
         self._decoded = 0
         self._look_at = 0
         self._headers: dict[bytes, bytes] = {}
@@ -59,7 +63,7 @@ class LLMExchange(Exchange):
         self._calm: bytes | None = None
         self._first_s: float | None = None
         self._retryable = False
-        self._seen: tuple[int | None, float] | None = None
+        self._seen: tuple[int, float] | None = None
 
     def begin(self, call: WireCall, *, retryable: bool) -> None:
         """Make this an attempt of `call`; `retryable` says that its SDK may try again."""
@@ -75,14 +79,17 @@ class LLMExchange(Exchange):
         call = self._call
         if call is None:
             return
-        found, shown = self._headers, 0
+        found = self._headers
+        limits: dict[str, bytes] = {}
         for raw, value in headers:
             name, attribute = _header(raw)
             if name is not None:
                 found[name] = value
-            elif attribute is not None and shown < _SHOWN_LIMIT:
-                shown += 1
+            elif attribute is not None and len(limits) < _SHOWN_LIMIT:
+                limits[attribute.removeprefix(semconv.RESPONSE_HEADER_PREFIX)] = value
                 call.outcome.extra[attribute] = (value.decode("latin-1")[:128],)
+        if limits:
+            show_headroom(self._running, self._asked.provider, headers=limits)
         reading = READINGS[self._asked.family](self._asked, call.outcome)
         reading.head(found)
         encoding = found.get(b"content-encoding")
@@ -100,28 +107,39 @@ class LLMExchange(Exchange):
         if self._decode is None:
             self._collect = tape.pieces.append
         self._look_at = self._next_look(0)
-        if reading.LAST == (b"[DONE]",):
-            self._calm = b"}\n\n"
+        if reading.LAST == (b"[DONE]",) and self._expected < 0:
+            self._calm = b"}\n\n"  # of what ends so nothing is an answer's last
+
+    @property
+    def calm(self) -> tuple[bytes | None, list[bytes], int]:
+        tape = self._tape
+        if self._calm is None or tape is None or self._collect is None or not self._response_bytes:
+            return super().calm
+        return self._calm, tape.pieces, len(tape.pieces) + _UNSEEN
 
     def received(self, chunk: bytes) -> None:
-        # Every chunk of every stream passes here. Of bytes that are no event's last nothing below can fail.
-        if chunk.__class__ is bytes and chunk[-3:] == self._calm and self._collect is not None:
-            size = (self._response_bytes or 0) + len(chunk)
-            if len(chunk) < size < self._look_at:
-                self._response_bytes = size
-                self._collect(chunk)
-                return
         with _guarded:
+            self._count_pieces()
             before = self._response_bytes
             if not before:
                 self._first_s = perf_counter()
             self._response_bytes = size = (before or 0) + len(chunk)
             if self._collect is not None:
                 self._collect(chunk)
+                self._counted += 1
                 if size >= self._look_at or chunk[-3:] != self._calm:
                     self._look(chunk, size)
             elif self._decode is not None:
                 self._take_encoded(chunk, size)
+
+    def _count_pieces(self) -> None:
+        """Size what was put to the pieces instead of being received."""
+        tape = self._tape
+        if tape is not None and self._collect is not None:
+            passed = tape.pieces[self._counted :]
+            if passed:
+                self._counted += len(passed)
+                self._response_bytes = (self._response_bytes or 0) + sum(map(len, passed))
 
     def _look(self, chunk: bytes, size: int) -> None:
         """Whether this chunk ends the answer; and once in a while, what is worth reading so far."""
@@ -133,6 +151,7 @@ class LLMExchange(Exchange):
         elif size >= self._look_at:
             if size != self._expected:
                 tape.spill()
+                self._counted = 0
             self._look_at = self._next_look(size)
 
     def _next_look(self, size: int) -> int:
@@ -146,7 +165,8 @@ class LLMExchange(Exchange):
 
     def idle_s(self, now_s: float) -> float:
         """Seconds, as seen by repeated asking, in which nothing of the answer was read."""
-        seen = (self._response_bytes, now_s)
+        tape = self._tape
+        seen = ((self._response_bytes or 0) + (len(tape.pieces) if tape is not None else 0), now_s)
         if self._seen is None or self._seen[0] != seen[0]:
             self._seen = seen
         return now_s - self._seen[1]
@@ -239,6 +259,7 @@ class LLMExchange(Exchange):
             self._end(call, semconv.CANCELLED, error_type=kind, ended_s=ended_s)
 
     def _read(self) -> None:
+        self._count_pieces()
         tape, reading = self._tape, self._reading
         self._tape = self._collect = self._decode = None
         if tape is not None and reading is not None:

@@ -1,6 +1,6 @@
 """What is kept of an answer while it passes: enough to read it at its end, never all of it.
 
-Chunks are only collected; every 64 KiB, and at the end, the block is looked through and let go of.
+Chunks are only collected; every 96 KiB, and at the end, the block is looked through and let go of.
 Of lines (server-sent events, NDJSON) the first, the last and the marked ones are parsed; of a body
 that is too long to be parsed its ends are kept. So a 4 MB answer still yields its usage, and no
 answer holds more than a few hundred kB.
@@ -14,7 +14,7 @@ from typing import Literal
 from otel_genapp.capture.llm_wire import eventstream
 from otel_genapp.capture.llm_wire.reading import Reading, parse
 
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 96 * 1024
 LINE_LIMIT_BYTES = 96 * 1024
 """A longer line is skipped; its end is kept, for what can be found there."""
 BODY_LIMIT_BYTES = 96 * 1024
@@ -30,7 +30,18 @@ Form = Literal["lines", "json", "eventstream"]
 class Tape:
     """One answer passing by. `pieces` is filled by whoever holds it; see `LLMExchange.received`."""
 
-    __slots__ = ("_body", "_content_type", "_cut", "_first", "_form", "_line", "_reading", "_rest", "pieces")
+    __slots__ = (
+        "_body",
+        "_content_type",
+        "_cut",
+        "_first",
+        "_form",
+        "_last",
+        "_line",
+        "_reading",
+        "_rest",
+        "pieces",
+    )
 
     def __init__(self, reading: Reading, content_type: str) -> None:
         self.pieces: list[bytes] = []
@@ -40,6 +51,7 @@ class Tape:
         self._first = True
         self._rest = b""
         self._line: bytearray | None = None
+        self._last: list[bytes] = []
         self._body = bytearray()
         self._cut = False
 
@@ -88,7 +100,9 @@ class Tape:
                 self._rest = b""
                 self._trim(self._line)
         if block:
-            self._read_lines(block)
+            self._read_lines(block, ended=ended)
+        elif ended:
+            self._read_held()
         if ended and self._line is not None:
             self._reading.scraps(bytes(self._line))
             self._line = None
@@ -112,7 +126,7 @@ class Tape:
         if len(line) > _HEAD_BYTES + _TAIL_BYTES:
             del line[_HEAD_BYTES : len(line) - _TAIL_BYTES]
 
-    def _read_lines(self, block: bytes) -> None:
+    def _read_lines(self, block: bytes, *, ended: bool) -> None:
         reading = self._reading
         starts: dict[int, None] = {}
         if self._first:
@@ -124,10 +138,21 @@ class Tape:
             place = block.rfind(mark)
             if place >= 0:
                 starts[block.rfind(b"\n", 0, place) + 1] = None
-        starts.update(dict.fromkeys(_last_lines(block)))
+        last = sorted(_last_lines(block))
+        if ended:
+            self._read_held()
+            starts.update(dict.fromkeys(last))
         for start in sorted(starts):
-            end = block.find(b"\n", start)
-            self._read_line(block[start : len(block) if end < 0 else end])
+            self._read_line(_line_at(block, start))
+        if not ended and last:
+            # The answer's last lines, if nothing comes after them; read already are those of `starts`.
+            self._last = [_line_at(block, start) for start in last if start not in starts]
+
+    def _read_held(self) -> None:
+        """Read the last lines of the block before, which nobody knew to be among the answer's last."""
+        held, self._last = self._last, []
+        for line in held:
+            self._read_line(line)
 
     def _read_line(self, line: bytes) -> None:
         line = line.strip()
@@ -159,7 +184,7 @@ class Tape:
                 return
             if _is_lines(body):
                 self._first = True
-                self._read_lines(body)
+                self._read_lines(body, ended=True)
                 return
         self._reading.scraps(body)
 
@@ -211,6 +236,11 @@ def _last_lines(block: bytes) -> Iterable[int]:
         end = start - 1
         seen += 1
     return found
+
+
+def _line_at(block: bytes, start: int) -> bytes:
+    end = block.find(b"\n", start)
+    return block[start : len(block) if end < 0 else end]
 
 
 def _lines_with(block: bytes, mark: bytes) -> Iterable[int]:
