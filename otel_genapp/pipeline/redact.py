@@ -22,6 +22,7 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, Status
 
 from otel_genapp import semconv
+from otel_genapp.context import user_id_of
 from otel_genapp.secrets import (
     REDACTED,
     clean_path,
@@ -41,6 +42,7 @@ _MARGIN_CHARS = 4096
 _KNOWN_TEXTS, _KNOWN_CHARS = 4096, 128
 _DEPTH = 8
 _PLAIN = frozenset({int, float, bool, type(None)})
+_NO_SECRETS = frozenset({bool, type(None)})  # not even under the name of one
 _GONE: Final = object()
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _REQUEST_LINE = re.compile(r"([A-Z]{3,10} )(/\S*)")
@@ -73,7 +75,7 @@ class _Cleaner:
     def __call__(self, text: str) -> str:
         if text in self.known:
             return text
-        clean = text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+        clean = encodable(text)
         if not self._whole:
             clean = clean[: TEXT_LIMIT_BYTES + _MARGIN_CHARS]
         clean = _cut(self._clean(clean))
@@ -84,6 +86,11 @@ class _Cleaner:
                 self.known.clear()
             self.known.add(text)
         return text
+
+
+def encodable(text: str) -> str:
+    """`text` with U+FFFD in the place of each lone surrogate."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _cut(text: str) -> str:
@@ -106,6 +113,7 @@ _TEXT = _Cleaner(lambda text: clean_urls_in(without_secrets(text)))
 _CONTENT = _Cleaner(without_secrets)
 """Prompts and answers: the query of a URL in them is part of what was said."""
 _ID = _Cleaner(lambda text: without_secrets(text, keep_hex=True) if looks_secret(text) else text)
+_USER = _Cleaner(lambda text: user_id_of(_ID(text)) or "", remember=False)
 _URL = _Cleaner(clean_url, whole=True)
 _PATH = _Cleaner(clean_path, whole=True)
 
@@ -113,24 +121,29 @@ _PATH = _Cleaner(clean_path, whole=True)
 class _Rule:
     """What happens to the attributes of one key: `key` as it may be shown and the cleaner of its text."""
 
-    __slots__ = ("clean", "keeps_key", "key", "known")
+    __slots__ = ("clean", "keeps_key", "key", "known", "plain")
 
-    def __init__(self, key: str, clean: _Cleaner | None) -> None:
+    def __init__(self, key: str, clean: _Cleaner | None, *, is_secret: bool = False) -> None:
         self.key = _ID(key)
         self.keeps_key = self.key == key
         self.clean = clean
         """None: the attribute goes."""
         self.known: AbstractSet[str] = frozenset() if clean is None else clean.known
-        """Texts that are clean: looked at before `value` is called."""
+        """Texts that are clean; as `plain`, types that stay, looked at before `value` is called."""
+        self.plain = _NO_SECRETS if is_secret else _PLAIN
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """`value` itself when there is nothing to change, else a clean copy, or `_GONE`."""
-        if type(value) in _PLAIN:
+        if type(value) in self.plain:
             return value
         if self.clean is None:
             return _GONE if value else value
+        if self.plain is _NO_SECRETS and isinstance(value, int | float | Mapping) and value != {}:
+            return REDACTED
         if isinstance(value, str):
             return self.clean(value)
+        if type(value) is tuple and all(type(item) is str and item in self.known for item in value):
+            return value
         if depth >= _DEPTH:
             return REDACTED
         if isinstance(value, bytes | bytearray):
@@ -163,13 +176,16 @@ def _rule(key: str) -> _Rule:
         return _Rule(key, _URL)
     if key in semconv.URL_TARGET_KEYS:
         return _Rule(key, _PATH)
+    if key == semconv.USER_ID or key in semconv.USER_ID_ALIASES:
+        return _Rule(key, _USER)
     if key in semconv.OWN_ID_KEYS:
         return _Rule(key, _ID)
     header = _HEADERS.fullmatch(key)
     if header is not None:
         return _Rule(key, _header_cleaner(header[1].lower().replace("_", "-")))
-    if kind_of_name(key):
-        return _Rule(key, _Cleaner(lambda text: without_secret_value(key, text), remember=False))
+    if kind := kind_of_name(key):
+        beside = _Cleaner(lambda text: without_secret_value(key, text), remember=False)
+        return _Rule(key, beside, is_secret=kind == "certain")
     return _Rule(key, _CONTENT if key.startswith("gen_ai.") else _TEXT)
 
 
@@ -274,7 +290,7 @@ def _cleaned(attributes: Mapping[str, Any], depth: int = 0) -> dict[str, Any] | 
     for key, value in attributes.items():
         rule = _RULES[key]
         kind = type(value)
-        if rule.keeps_key and (kind in _PLAIN or (kind is str and value in rule.known)):
+        if rule.keeps_key and (kind in rule.plain or (kind is str and value in rule.known)):
             continue
         clean = rule.value(value, depth)
         if clean is not value or not rule.keeps_key:

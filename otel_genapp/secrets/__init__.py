@@ -11,12 +11,18 @@ Python: the time grows with the length of the text, whatever the text is.
 from __future__ import annotations
 
 from otel_genapp.secrets.neighbours import kind_of_name
-from otel_genapp.secrets.text import looks_secret, without_secret_value, without_secrets
+from otel_genapp.secrets.text import (
+    beginning_without_secrets,
+    looks_secret,
+    without_secret_value,
+    without_secrets,
+)
 from otel_genapp.secrets.url import clean_path, clean_url, clean_urls_in
 from otel_genapp.secrets.values import REDACTED
 
 __all__ = [
     "REDACTED",
+    "beginning_without_secrets",
     "clean_path",
     "clean_url",
     "clean_urls_in",

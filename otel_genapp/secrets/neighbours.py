@@ -14,23 +14,24 @@ PORT = re.compile(r"\d{0,5}|\{[^{}]*\}")
 """What may follow a host's colon: a port, or its place in a template."""
 
 _CERTAIN = (
-    r"passw(?:or)?d|passphrase|passcode|pwd|jsessionid|phpsessid|x[_-]?internal[_-]?auth|api[_ -]?key"
+    r"passw(?:or)?d|passphrase|passcode|pwd|bearer|jsessionid|phpsessid|x[_-]?internal[_-]?auth|api[_ -]?key"
     r"|(?:access|account|private|secret|shared|signing|encryption|master|subscription|functions?"
-    r"|storage|license|service|webhook|client|auth|hmac|jwt|app)[_-]?key"
+    r"|storage|license|service|webhook|client|session|auth|hmac|jwt|app)[_-]?key"
     r"|(?:client|app|shared|webhook|jwt|api|consumer|session|signing|oauth)[_-]?secret"
     r"|(?:access|refresh|id|auth|bearer|session|bot|csrf|xsrf|oauth|security|api|personal|secret"
     r"|deploy|registration|reset|verification)[_-]?token"
 )
 _LIKELY = r"token|secret|credentials?|authorization|signature|(?<![a-z])(?:auth|sig)"
 _NUMBER = r"(?:[_-]?\d{1,2}(?!\d))?"
+_WHOLE = r"(?:set[_-])?cookies?|otp|pin|pw|cvv|cvc"
+"""Names as whole words only, and beside a value of their own only: text is full of them."""
 _SECRET_NAME = re.compile(
-    rf"(?:(?P<certain>{_CERTAIN}|authorization|(?:^|[._-])(?:set[_-])?cookies?)|(?P<likely>{_LIKELY}))"
-    rf"{_NUMBER}$",
+    rf"(?:(?P<certain>{_CERTAIN}|authorization|(?:^|[._-])(?:{_WHOLE}))|(?P<likely>{_LIKELY})){_NUMBER}$",
     re.IGNORECASE | re.ASCII,
 )
 _NAME_ENDS = (
     "key", "secret", "token", "auth", "authorization", "credential", "credentials", "signature", "sig",
-    "password", "passwd", "pwd", "passphrase", "passcode", "sessionid", "sessid",
+    "password", "passwd", "pwd", "passphrase", "passcode", "bearer", "sessionid", "sessid",
 )  # fmt: skip
 _ASSIGNMENT = re.compile(rf"{_NUMBER}(?:%3d|(?:\\{{0,3}}[\"'])?\s{{0,4}}[:=]|\\?[\"']\s{{0,4}},)", re.ASCII)
 _PAIR = re.compile(

@@ -12,6 +12,8 @@ from otel_genapp.secrets.values import REDACTED, is_random, is_value
 _ID = re.compile(r"[0-9A-Fa-f-]{1,64}")
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _ENCODED = re.compile(r"[^\s\"'<>&?/=,;]{12,}+")
+_READ_ON = 8
+"""How much of a text is read for its beginning, in beginnings."""
 _PASSES = 3
 """Replacing one secret can complete the form of another: then the text is gone over again."""
 
@@ -37,6 +39,14 @@ def without_secrets(text: str, *, keep_hex: bool = False) -> str:
         if clean == before:
             break
     return clean if clean != text else text
+
+
+def beginning_without_secrets(text: str, limit: int) -> str:
+    """The first `limit` characters of `without_secrets(text)`, without reading all of a long text.
+
+    What is cut first is cut far behind them: half a secret would not be seen for one.
+    """
+    return without_secrets(text[: limit * _READ_ON])[:limit]
 
 
 def without_secret_value(name: str, value: str, *, keep_hex: bool = False) -> str:

@@ -136,17 +136,23 @@ def test_nesting_has_a_bottom() -> None:
 
 @pytest.mark.expected_own_errors
 def test_what_cannot_be_cleaned_is_not_shown(own_errors: list[OwnError]) -> None:
-    """A value whose repr fails hides the event, reaches nobody as an error and is counted."""
+    """A value that cannot be read hides the event, one whose repr fails itself; both are counted, and raise nothing."""
 
-    class Broken:
+    class Mute:
         def __repr__(self) -> str:
             raise RuntimeError("planted")
 
-    event = redact_secrets(None, "info", {"event": f"a {SECRET}", "broken": Broken()})
-    record = a_record(msg=f"a {SECRET}", extra_field=Broken(), args=None)
+    class Broken(dict[str, Any]):
+        def items(self) -> Any:
+            raise RuntimeError("planted")
+
+    event = redact_secrets(None, "info", {"event": f"a {SECRET}", "mute": Mute()})
+    assert event == {"event": f"a {REDACTED}", "mute": "<Mute>"}
+    event = redact_secrets(None, "info", {"event": f"a {SECRET}", "broken": Broken(a=1)})
+    record = a_record(msg=f"a {SECRET}", extra_field=Broken(a=1), args=None)
     assert event == {"event": REDACTED}
     assert through_filter(record) == f"{REDACTED}\n"
-    assert [own.site for own in own_errors] == ["context", "context"]
+    assert [own.site for own in own_errors] == ["context", "context", "context"]
 
 
 def test_records_carry_the_ids_in_force(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from otel_genapp.secrets import (
     REDACTED,
+    beginning_without_secrets,
     clean_path,
     clean_url,
     clean_urls_in,
@@ -66,6 +67,16 @@ def test_the_canaries_are_what_they_promise() -> None:
     assert found_in(f"nothing but {HEX_KEYS[3]}") == [HEX_KEYS[3]]
 
 
+def test_a_cut_shows_no_half_of_a_secret() -> None:
+    """Wherever the beginning of a text ends, what is shown of it holds no part of the password."""
+    url = "postgresql://shop:Tr0ub4dor-and-3-horses@db/shop"
+    for before in range(120):
+        shown = beginning_without_secrets("x" * before + " see " + url + " and more", 100)
+        assert len(shown) <= 100
+        assert "Tr0ub" not in shown
+    assert beginning_without_secrets("short", 100) == "short"
+
+
 def test_bare_hex_goes_except_from_our_ids() -> None:
     """Hexadecimal of 32 digits and more is a secret in text, and none as an id."""
     assert {without_secrets(f"key {digits}.") for digits in HEX_KEYS} == {f"key {REDACTED}."}
@@ -109,6 +120,9 @@ def test_benign_values_stay() -> None:
         ("password=********", "password=********"),
         ("password: required", "password: required"),
         ("password=${DB_PASSWORD}", "password=${DB_PASSWORD}"),
+        ("session_key=abc, bearer: 'abc'", f"session_key={REDACTED}, bearer: '{REDACTED}'"),
+        ('{"token_type":"bearer","expires_in":3600}', '{"token_type":"bearer","expires_in":3600}'),
+        ("pin=abc, otp: 1234, pw=x, cvc: 123", "pin=abc, otp: 1234, pw=x, cvc: 123"),
         ("max_tokens=512, 'token': ' world'", "max_tokens=512, 'token': ' world'"),
         ("Basic understanding, bearer of news", "Basic understanding, bearer of news"),
         ("/services/T0001AB/B0002CD/" + "aB3" * 8, f"/services/T0001AB/B0002CD/{REDACTED}"),
@@ -165,6 +179,10 @@ def test_urls_in_text_lose_their_query() -> None:
         ("x_internal_auth", "certain"), ("accessToken", "certain"), ("token", "likely"), ("x-signature", "likely"),
         ("gen_ai.usage.input_tokens", ""), ("session.id", ""), ("cache_key", ""), ("author", ""), ("design", ""),
         ("http.route", ""), ("token_count", ""), ("password_reset_url", ""),
+        ("bearer", "certain"), ("auth.Bearer", "certain"), ("session_key", "certain"), ("sessionKey", "certain"),
+        ("otp", "certain"), ("sms_otp", "certain"), ("pin", "certain"), ("card.PIN", "certain"), ("pw", "certain"),
+        ("user-pw", "certain"), ("cvv", "certain"), ("cvv2", "certain"), ("card_cvc", "certain"),
+        ("spin", ""), ("mapping", ""), ("shopping", ""), ("pinned", ""), ("pin_count", ""), ("bearer_count", ""),
     ],
 )  # fmt: skip
 def test_names_tell(name: str, kind: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -20,6 +21,8 @@ PARCEL_BYTES: Final = 3_670_016
 """3.5 MiB: a collector takes 4 MiB over gRPC unless told otherwise, 20 over HTTP."""
 LARGEST_BYTES: Final = 8 * 1024 * 1024
 """A single span that makes more than this is not sent."""
+
+T = TypeVar("T")
 
 _guarded = quiet("export")
 _UNENCODABLE = (
@@ -59,7 +62,13 @@ def packed(spans: Sequence[ReadableSpan]) -> Packed:
             clean.append(redacted(span))
     # A span that could not be cleaned does not leave.
     result.lost["redaction_failed"] = len(spans) - len(clean)
-    _encode(clean, result)
+    for part, data in parts_of(clean, _encoded) if clean else ():
+        if data is None:
+            result.lost["encoding_failed"] += 1
+        elif len(data) > LARGEST_BYTES:
+            result.lost["too_large"] += 1
+        else:
+            result.parcels.append(Parcel(data, len(part)))
     return result
 
 
@@ -75,33 +84,29 @@ def halves(parcel: Parcel) -> tuple[Parcel, Parcel]:
     )
 
 
-def _encode(spans: Sequence[ReadableSpan], result: Packed) -> None:
-    """Add the spans to the result; of those that cannot be encoded only they are lost."""
+def parts_of(
+    items: Sequence[T], encode: Callable[[Sequence[T]], bytes]
+) -> Iterator[tuple[Sequence[T], bytes | None]]:
+    """(some of the items, their encoding), in as few parts as any receiver takes.
+
+    What cannot be encoded is alone, with None; what is too long by itself is alone, too.
+    """
+    data = None
+    with suppress(*_UNENCODABLE):
+        data = encode(items)
+    if len(items) == 1 or (data is not None and len(data) <= PARCEL_BYTES):
+        yield items, data
+        return
+    middle = len(items) // 2
+    yield from parts_of(items[:middle], encode)
+    yield from parts_of(items[middle:], encode)
+
+
+def _encoded(spans: Sequence[ReadableSpan]) -> bytes:
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-    if not spans:
-        return
-    try:
-        data = encode_spans(spans).SerializeToString()
-    except _UNENCODABLE:
-        if len(spans) == 1:
-            result.lost["encoding_failed"] += 1
-            return
-        middle = len(spans) // 2
-        _encode(spans[:middle], result)
-        _encode(spans[middle:], result)
-        return
-    _fit(Parcel(data, len(spans)), result)
-
-
-def _fit(parcel: Parcel, result: Packed) -> None:
-    if len(parcel.data) <= PARCEL_BYTES or (parcel.spans == 1 and len(parcel.data) <= LARGEST_BYTES):
-        result.parcels.append(parcel)
-    elif parcel.spans == 1:
-        result.lost["too_large"] += 1
-    else:
-        for half in halves(parcel):
-            _fit(half, result)
+    data: bytes = encode_spans(spans).SerializeToString()
+    return data
 
 
 def _part(request: ExportTraceServiceRequest, *, start: int, end: int) -> ExportTraceServiceRequest:

@@ -18,7 +18,8 @@ from opentelemetry.context import attach, detach, set_value
 _LOGGERS = (
     "grpc._channel", "grpc._common", "grpc._plugin_wrapping", "opentelemetry.attributes",
     "opentelemetry.exporter.otlp.common.http", "opentelemetry.exporter.otlp.proto.common._internal",
-    "opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.exporter.otlp.proto.http._log_exporter",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "requests", "urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry",
 )  # fmt: skip
 

@@ -34,15 +34,16 @@ def lightened(span: ReadableSpan) -> tuple[ReadableSpan, int]:
     attributes = getattr(held, "_dict", None)  # the public property copies, on every span's way
     if type(attributes) is not dict:
         attributes = attributes_of(span)
-    weight = _SPAN_BYTES + _weight(attributes)
+    weight = _SPAN_BYTES + weight_of(attributes)
     held = getattr(span, "_events", True)
     if getattr(held, "_dq", held):  # as above
         for event in span.events:
-            weight += _EVENT_BYTES + _weight(event.attributes or {})
+            weight += _EVENT_BYTES + weight_of(event.attributes or {})
     return (span, weight) if weight <= KEPT_CHARS else _cut(span)
 
 
-def _weight(attributes: Mapping[str, Any], depth: int = 0) -> int:
+def weight_of(attributes: Mapping[str, Any], depth: int = 0) -> int:
+    """The bytes that attributes cost, roughly."""
     values = attributes.values()
     weight = sum([len(value) if value.__class__ is str else _other_weight(value, depth) for value in values])
     if weight > _FEW_CHARS:
@@ -59,9 +60,9 @@ def _other_weight(value: Any, depth: int) -> int:
         if chars <= _FEW_CHARS:
             return chars
     if isinstance(value, tuple | list) and depth < _DEPTH:
-        return _weight(dict(enumerate(value)), depth + 1)  # type: ignore[arg-type] # only its values count
+        return weight_of(dict(enumerate(value)), depth + 1)  # type: ignore[arg-type] # only its values count
     if isinstance(value, Mapping) and depth < _DEPTH:
-        return _weight(value, depth + 1)
+        return weight_of(value, depth + 1)
     return getsizeof(value)
 
 
@@ -69,8 +70,8 @@ def _cut(span: ReadableSpan) -> tuple[ReadableSpan, int]:
     attributes, events = attributes_of(span), span.events
     shorter = _shortened(attributes)
     kept = [_cut_event(event) for event in events]
-    weight = _SPAN_BYTES + _weight(attributes if shorter is None else shorter)
-    weight += sum(_EVENT_BYTES + _weight(event.attributes or {}) for event in kept)
+    weight = _SPAN_BYTES + weight_of(attributes if shorter is None else shorter)
+    weight += sum(_EVENT_BYTES + weight_of(event.attributes or {}) for event in kept)
     if shorter is None and all(map(operator.is_, kept, events)):
         return span, weight
     copy = ReadableSpan(

@@ -184,6 +184,18 @@ def test_sensitive_headers_go() -> None:
     assert cleaned(given) == kept
 
 
+def test_numbers_under_the_name_of_a_secret_go() -> None:
+    """A PIN is a password too; numbers of tokens, and what says only whether there is one, stay."""
+    stays = {"gen_ai.usage.input_tokens": 48151623, "token": 7, "password_set": 1, "db.password": True}
+    found = cleaned({"password": 48151623, "db.passwd": 3.5, "user.password": (1234, 5), **stays})
+    assert found == {
+        "password": REDACTED,
+        "db.passwd": REDACTED,
+        "user.password": (REDACTED, REDACTED),
+        **stays,
+    }
+
+
 def test_own_ids_keep_their_hexadecimal() -> None:
     """A trace id or a UUID without dashes stays in the attributes that carry ids, and only there."""
     ids = dict.fromkeys(sorted(semconv.OWN_ID_KEYS), TRACE_HEX)
