@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 def test_the_demo(open_window: Open) -> None:
     """Log in, look at the overview and a session, and find what one request did: two services, one LLM."""
-    with Stage((0,)) as stage:
+    with Stage((0,), chats=0) as stage:
         asked = {"session": "me", "message": "Do you have red shoes?"}
         said = [httpx.post(f"{stage.url}/chat", json=asked, timeout=30) for _ in range(3)]
         refused = httpx.post(f"{stage.url}/chat", json={"nothing": 1}, timeout=30)

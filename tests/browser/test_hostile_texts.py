@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -13,7 +14,8 @@ from opentelemetry import trace
 from otel_genapp import bind
 from otel_genapp.records import LLMCall, Usage
 from tests.browser.conftest import Open, Service, Window, serving
-from tests.builders import call
+from tests.builders import START_NS, call
+from tests.conversing import message
 from tests.xss import PAYLOADS
 
 pytestmark = pytest.mark.slow
@@ -29,6 +31,10 @@ def hostile_service(tmp_path: Path) -> Iterator[Service]:
     with serving("fastapi", f"sqlite:///{tmp_path}/ledger.db") as service:
         service.telemetry._machinery.store.apply(
             hostile_call(number, text) for number, text in enumerate(PAYLOADS)
+        )
+        service.telemetry._machinery.store.apply(
+            message(f"m{number}", number % 80_000, platform=text, intent=text, session_id=text, user_id=text)
+            for number, text in enumerate(PAYLOADS)
         )
         for number in range(0, len(PAYLOADS), AT_ONCE):
             with bind(correlation_id=f"hostile-{number}"):
@@ -72,6 +78,11 @@ def targets() -> Iterator[str]:
             yield f"trace/call-{number}"
     for number in range(0, len(PAYLOADS), AT_ONCE):
         yield f"trace/hostile-{number}"
+    day = datetime.fromtimestamp(START_NS / 1e9, tz=UTC).date().isoformat()
+    for kind in ("daily", "weekly", "monthly"):
+        yield f"report/{kind}?date={day}"
+        for name in ("date", "tz", "step", "detail", "format"):
+            yield from (f"report/{kind}?{urlencode({name: text})}" for text in PAYLOADS[::75])
     for name in ("range", "by", "cursor", "next"):
         for text in PAYLOADS[::50]:
             for place in ("", "sessions", "traces", "login"):

@@ -23,6 +23,8 @@ PAGES = (
     "traces",
     "traces?errors=1",
     "find?id=nothing",
+    "report/daily",
+    "report/monthly?detail=full",
 )
 LOADED = {"": ".uplot", "?range=24h": ".uplot"}
 

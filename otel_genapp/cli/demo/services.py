@@ -21,6 +21,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from otel_genapp import action_tracking, bind
+from otel_genapp.cli.demo.desk import add_desk, customer_of, note
 
 _SYSTEM = (
     "You are the assistant of an outdoor shop. Be brief and friendly. Look products and orders up with "
@@ -121,7 +122,8 @@ class ShopBot:
     async def _produce(self, question: Question, pieces: asyncio.Queue[str | None]) -> None:
         messages = self._remember(question.session, {"role": "user", "content": question.message})
         model = _model_for(question)
-        with bind(session_id=question.session), action_tracking("stream_handler") as tracker:
+        whom = bind(session_id=question.session, user_id=customer_of(question.session))
+        with whom, action_tracking("stream_handler") as tracker:
             try:
                 stream = await self._llm.chat.completions.create(
                     model=model,
@@ -135,6 +137,7 @@ class ShopBot:
                         piece = "".join(choice.delta.content or "" for choice in chunk.choices)
                         tracker.size(len(piece))
                         pieces.put_nowait(piece)
+                note(question.message)
             except openai.OpenAIError:
                 tracker.to_fail()
                 pieces.put_nowait(" … (the model is not available)")
@@ -176,19 +179,22 @@ def make_bot(*, llm_url: str, catalogue_url: str) -> FastAPI:
 
     @app.post("/chat")
     async def chat(question: Question) -> dict[str, str]:
-        with bind(session_id=question.session), action_tracking("chat_handler") as tracker:
+        whom = bind(session_id=question.session, user_id=customer_of(question.session))
+        with whom, action_tracking("chat_handler") as tracker:
             try:
                 answer = await bot.answer(question)
             except openai.OpenAIError:
                 tracker.to_fail()
                 raise HTTPException(502, "The model is not available.") from None
             tracker.size(len(answer))
+            note(question.message)
             return {"answer": answer}
 
     @app.post("/chat/stream")
     async def chat_stream(question: Question) -> StreamingResponse:
         return StreamingResponse(bot.stream(question), media_type="text/plain")
 
+    add_desk(app)
     return app
 
 

@@ -38,6 +38,7 @@ _HINTS_AFTER_S = 3.0
 _TRACE_EVERY_S = 3.0
 _STOP_TIMEOUT_S = 35.0
 _SETTLE_TIMEOUT_S = 5.0
+_CHATS_TIMEOUT_S = 30.0
 _PAGE = 500
 _DIFFERENCES_SHOWN = 10
 
@@ -122,6 +123,8 @@ class Show:
         return not self._once and elapsed_s > _HINTS_AFTER_S
 
     def _close_the_books(self) -> int:
+        if self._once and self._stage.telegram is not None:
+            self._stage.telegram.wait(_CHATS_TIMEOUT_S)
         books = self._settle()
         if self._as_json:
             self._print_json(

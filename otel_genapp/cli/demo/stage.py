@@ -18,14 +18,16 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from otel_genapp import init_telemetry
+from otel_genapp import checks, init_telemetry
+from otel_genapp.cli.demo.bot import TelegramDemo
 from otel_genapp.cli.demo.model import answer
 from otel_genapp.cli.demo.services import make_bot, make_catalogue
 from otel_genapp.cli.demo.traces import TraceKeeper
+from otel_genapp.config import said_by_environment
 from otel_genapp.errors import ConfigError
 from otel_genapp.fake_llm import FakeLLMServer
 
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 20.0
 
 
@@ -34,21 +36,26 @@ class Stage:
 
     Args:
         ports: where the bot may listen, best first; 0 is any free port.
+        host: where it listens; loopback unless it has a network of its own.
+        chats: how many people write to the Telegram bot, for ever unless given.
     """
 
-    def __init__(self, ports: Iterable[int]) -> None:
-        self.token = secrets.token_urlsafe(12)
+    def __init__(self, ports: Iterable[int], *, host: str = LOOPBACK, chats: int | None = None) -> None:
+        self.token = said_by_environment("internal_auth") or secrets.token_urlsafe(12)
         self.llm = FakeLLMServer(answer)
         self.traces = TraceKeeper()
         self.telemetry: Any = None
         self.url = ""
+        self.telegram: TelegramDemo | None = None
         self._ports = tuple(ports)
+        self._host = host
+        self._chats = chats
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            listener = stack.enter_context(_listen(self._ports))
-            self.url = f"http://{_HOST}:{listener.getsockname()[1]}"
+            listener = stack.enter_context(_listen(self._ports, self._host))
+            self.url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
             stack.enter_context(self.llm)
             self.telemetry = init_telemetry(
                 "shop-bot",
@@ -67,6 +74,10 @@ class Stage:
             self.telemetry.instrument_app(bot)
             self.telemetry.mount(bot)
             _serve_fastapi(bot, stack, listener=listener)
+            self._add_checks(catalogue_url)
+            self.telegram = TelegramDemo(self.llm.base_url)
+            stack.callback(self.telegram.close)
+            self.telegram.start(self._chats)
             self._stack = stack.pop_all()
         return self
 
@@ -77,6 +88,11 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    def _add_checks(self, catalogue_url: str) -> None:
+        health = self.telemetry.health
+        health.add("catalogue", checks.http(f"{catalogue_url}/search?q=hat"), every_s=5.0)
+        health.add("llm", checks.llm(self.llm.base_url), every_s=5.0)
 
 
 def _temporary_folder() -> TemporaryDirectory[str]:
@@ -90,12 +106,12 @@ def _add_span_processor(processor: SpanProcessor) -> None:
         provider.add_span_processor(processor)
 
 
-def _listen(ports: tuple[int, ...]) -> socket.socket:
+def _listen(ports: tuple[int, ...], host: str) -> socket.socket:
     for port in ports:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((_HOST, port))
+            listener.bind((host, port))
         except OSError:
             listener.close()
         else:
@@ -111,13 +127,13 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 def _serve_flask(app: flask.Flask, stack: ExitStack) -> str:
-    server = make_server(_HOST, 0, app, threaded=True, request_handler=_QuietHandler)
+    server = make_server(LOOPBACK, 0, app, threaded=True, request_handler=_QuietHandler)
     thread = threading.Thread(target=server.serve_forever, name="demo-catalogue", daemon=True)
     thread.start()
     stack.callback(server.server_close)
     stack.callback(thread.join)
     stack.callback(server.shutdown)
-    return f"http://{_HOST}:{server.server_port}"
+    return f"http://{LOOPBACK}:{server.server_port}"
 
 
 class _Uvicorn(uvicorn.Server):

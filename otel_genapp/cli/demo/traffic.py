@@ -26,6 +26,7 @@ _NAMES = ("ada", "alan", "barbara", "edsger", "grace", "ken")
 _ODD = (BUSY, OUTAGE, BROKEN, SLOW, SILENT, LEAVES)
 QUESTIONS_EACH = 7
 REQUESTS_ONCE = len(_NAMES) * QUESTIONS_EACH
+_ENDS_AFTER = 4
 _ODD_SHARE = 0.15
 _TIMEOUT_S = 30.0
 
@@ -45,9 +46,11 @@ class Customer:
         questions = self._random.choices(ORDINARY + STREAMED, k=QUESTIONS_EACH)
         questions[2] = _ODD[self._place]
         async with self._client:
-            for question in questions:
+            for place, question in enumerate(questions):
                 await self._ask(f"{self._name}-1", question)
                 await self._pause(self._random.uniform(0.0, 0.2))
+                if place == _ENDS_AFTER:  # what is asked afterwards is a repeated contact
+                    await self._leave(f"{self._name}-1")
 
     async def keep_visiting(self) -> None:
         """Sessions of five to twelve questions, with time to read, until told to stop."""
@@ -55,16 +58,38 @@ class Customer:
         async with self._client:
             while not self._stop.is_set():
                 number += 1
+                session = f"{self._name}-{number}"
                 for _ in range(self._random.randint(5, 12)):
                     odd = self._random.random() < _ODD_SHARE
-                    await self._ask(
-                        f"{self._name}-{number}", self._random.choice(_ODD if odd else ORDINARY + STREAMED)
-                    )
+                    await self._ask(session, self._random.choice(_ODD if odd else ORDINARY + STREAMED))
                     await self._pause(self._random.uniform(0.5, 2.5))
+                await self._leave(session)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _leave(self, session: str) -> None:
+        """Say what it was like, and let the shop note how it ended."""
+        chance = self._random
+        pleased = chance.random() < 0.8
+        opinion = {
+            "session": session,
+            "csat": chance.randint(4, 5) if pleased else chance.randint(1, 3),
+            "nps": chance.randint(8, 10) if pleased else chance.randint(0, 6),
+            "quality": round(chance.uniform(0.7, 1.0) if pleased else chance.uniform(0.1, 0.6), 2),
+            "comment": "" if pleased else "I want a refund",
+        }
+        ending = {
+            "session": session,
+            "resolved": pleased,
+            "converted": pleased and chance.random() < 0.4,
+            "escalated": not pleased,
+            "intent_correct": chance.random() < 0.9,
+        }
+        with contextlib.suppress(httpx.HTTPError):
+            await self._client.post("/feedback", json=opinion)
+            await self._client.post("/close", json=ending)
 
     async def _ask(self, session: str, question: str) -> None:
         if self._stop.is_set():

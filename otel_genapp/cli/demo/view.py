@@ -65,7 +65,8 @@ def session_table(sessions: Sequence[Session], *, width: int, now: datetime) -> 
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
     )
     wide = width >= _WIDE
-    table.add_column("session", no_wrap=True, style="cyan", min_width=8)
+    # What a chat is called is long; elsewhere it can be read in full.
+    table.add_column("session", no_wrap=True, style="cyan", min_width=8, max_width=None if wide else 16)
     for heading in ("calls", "fail", "in", "out", "cached"):
         table.add_column(heading, justify="right", no_wrap=True)
     if wide:
