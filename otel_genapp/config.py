@@ -16,13 +16,16 @@ from typing import Any
 from otel_genapp.errors import ConfigError
 from otel_genapp.network import HostRule
 
-ENVS = ("dev", "preprod", "prod")
-SPAN_SOURCES = ("native", "contrib")
+ENVS, LOGGINGS, SPAN_SOURCES = ("dev", "preprod", "prod"), ("off", "json"), ("native", "contrib")
 LOCAL_HOSTS = "loopback,private"
 MEMORY_STORE = "memory://"
 CLICKHOUSE_STORE = "clickhouse://"
 STORES = (MEMORY_STORE, "sqlite:///", "postgresql+psycopg://", CLICKHOUSE_STORE)
 """How the URL of a store begins."""
+CRITICAL_WORDS = (
+    "complaint", "fraud", "lawyer", "refund", "scam", "terrible", "unacceptable",
+    "жалоб", "мошен", "обман", "ужас", "верните деньги",
+)  # fmt: skip
 
 ENVIRONMENT: dict[str, str] = {
     "app": "GENAPP_APP",
@@ -38,6 +41,7 @@ ENVIRONMENT: dict[str, str] = {
     "fastapi_spans": "GENAPP_FASTAPI_SPANS",
     "llm_wire": "GENAPP_LLM_WIRE",
     "prometheus_auth": "GENAPP_PROMETHEUS_AUTH",
+    "health_auth": "GENAPP_HEALTH_AUTH",
     "session_limit": "GENAPP_SESSION_LIMIT",
     "retention_days": "GENAPP_RETENTION_DAYS",
     "retention_megabytes": "GENAPP_RETENTION_MEGABYTES",
@@ -45,8 +49,31 @@ ENVIRONMENT: dict[str, str] = {
     "trace_days": "GENAPP_TRACE_DAYS",
     "trace_megabytes": "GENAPP_TRACE_MEGABYTES",
     "trace_url": "GENAPP_TRACE_URL",
+    "critical_words": "GENAPP_CRITICAL_WORDS",
+    "keep_comments": "GENAPP_KEEP_COMMENTS",
+    "repeat_hours": "GENAPP_REPEAT_HOURS",
+    "user_id_key": "GENAPP_USER_ID_KEY",
+    "sla_uptime": "GENAPP_SLA_UPTIME",
+    "sla_response_ms": "GENAPP_SLA_RESPONSE_MS",
+    "sla_response_share": "GENAPP_SLA_RESPONSE_SHARE",
+    "sla_window_days": "GENAPP_SLA_WINDOW_DAYS",
+    "logging": "GENAPP_LOGGING",
+    "otlp_logs": "GENAPP_OTLP_LOGS",
+    "profile_actions": "GENAPP_PROFILE_ACTIONS",
 }
 """Setting -> environment variable, all there are."""
+COMMAND_ENVIRONMENT: dict[str, str] = {
+    "telegram_token": "GENAPP_TELEGRAM_TOKEN",
+    "telegram_chat": "GENAPP_TELEGRAM_CHAT",
+    "telegram_api": "GENAPP_TELEGRAM_API",
+}
+"""What only commands read."""
+_WHOLE = frozenset({
+    "session_limit", "retention_days", "retention_megabytes", "trace_days", "trace_megabytes", "repeat_hours",
+    "sla_window_days",
+})  # fmt: skip
+_NUMBERS = {"sla_uptime": 1.0, "sla_response_ms": 600_000.0, "sla_response_share": 1.0}
+"""Settings that are numbers above 0, and what they are at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +83,15 @@ class OtelEnvironment:
     disabled: bool = False
     traces_endpoint: str = field(default="", repr=False)
     metrics_endpoint: str = field(default="", repr=False)
+    logs_endpoint: str = field(default="", repr=False)
     traces_protocol: str = "http/protobuf"
     metrics_protocol: str = "http/protobuf"
+    logs_protocol: str = "http/protobuf"
+    logs_wanted: bool = False
+    """Whether `OTEL_LOGS_EXPORTER` asks for OTLP in so many words."""
+    log_queue_size: int = 2048
+    log_batch_size: int = 512
+    log_delay_s: float = 1.0
     attribute_limit_set: bool = False
     span_queue_size: int = 2048
     excluded_system_metrics: tuple[str, ...] = ()
@@ -83,8 +117,14 @@ class OtelEnvironment:
             disabled=lookup("OTEL_SDK_DISABLED").lower() == "true",
             traces_endpoint=endpoint("TRACES"),
             metrics_endpoint=endpoint("METRICS"),
+            logs_endpoint=endpoint("LOGS"),
             traces_protocol=protocol("TRACES"),
             metrics_protocol=protocol("METRICS"),
+            logs_protocol=protocol("LOGS"),
+            logs_wanted="otlp" in lookup("OTEL_LOGS_EXPORTER").lower().split(","),
+            log_queue_size=_count(lookup("OTEL_BLRP_MAX_QUEUE_SIZE"), otherwise=2048),
+            log_batch_size=_count(lookup("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"), otherwise=512),
+            log_delay_s=_count(lookup("OTEL_BLRP_SCHEDULE_DELAY"), otherwise=1000) / 1000,
             attribute_limit_set=bool(
                 lookup("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT") or lookup("OTEL_ATTRIBUTE_COUNT_LIMIT")
             ),
@@ -121,6 +161,7 @@ class Settings:
     fastapi_spans: str = "native"
     llm_wire: bool = True
     prometheus_auth: bool = False
+    health_auth: bool = False
     session_limit: int = 10_000
     retention_days: int = 30
     """How long a session's detail is kept after its last call; totals stay for ever."""
@@ -134,7 +175,33 @@ class Settings:
     """How much room kept traces may take; 0 keeps none."""
     trace_url: str = ""
     """Where a tracing backend shows a trace: a URL with {trace_id} in it."""
+    critical_words: tuple[str, ...] = CRITICAL_WORDS
+    """What makes a comment a critical review, in any case."""
+    keep_comments: bool = False
+    """Whether the texts of comments are kept."""
+    repeat_hours: int = 24
+    """How soon after the end of a conversation another one of the same person is a repeated contact."""
+    user_id_key: str = field(default="", repr=False)
+    """Where it is set, user ids are kept as keyed hashes only."""
+    sla_uptime: float = 0.999
+    """The share of the time in which the app is to be up."""
+    sla_response_ms: float = 3000.0
+    sla_response_share: float = 0.95
+    """The share of the requests that are to be answered within `sla_response_ms`."""
+    sla_window_days: int = 30
+    """How far back both are looked at, and how long their history is kept."""
+    logging: str = "off"
+    """`json`: everything that is logged is written as lines of JSON, see `logs.configure_logging`."""
+    otlp_logs: bool = False
+    """Whether log records leave over OTLP too: what an application and its libraries log may name people."""
+    profile_actions: tuple[str, ...] = ()
+    """Names of the blocks of `profile_action` that are profiled every time; `*` for all."""
     otel: OtelEnvironment = field(default_factory=OtelEnvironment)
+
+    @property
+    def exports_logs(self) -> bool:
+        """Whether log records leave over OTLP: an endpoint is there, and it was asked for."""
+        return bool(self.otel.logs_endpoint) and (self.otlp_logs or self.otel.logs_wanted)
 
     def __post_init__(self) -> None:
         if not self.app or not self.app.strip() or len(self.app) > 128 or not self.app.isprintable():
@@ -151,13 +218,16 @@ class Settings:
         if self.session_limit < 1:
             raise ConfigError(f"session_limit must be at least 1, got {self.session_limit}")
         self._check_traces()
+        self._check_conversations()
         for token in self.internal_auth:
             if not token or len(token.encode("utf-8", "surrogatepass")) > 1024:
                 raise ConfigError("internal_auth has an empty token or one over 1024 bytes")
         for path in self.client_paths:
             if not path.startswith("/"):
                 raise ConfigError(f"client_paths has {path!r}; a template starts with /")
-        for name in ("traces", "metrics"):
+        if self.logging not in LOGGINGS:
+            raise ConfigError(f"logging must be one of {', '.join(LOGGINGS)}, got {self.logging!r}")
+        for name in ("traces", "metrics", *(["logs"] if self.exports_logs else [])):
             self._check_endpoint(name)
         HostRule(self.trust_incoming, "trust_incoming")
         HostRule(self.propagate_to, "propagate_to")
@@ -192,6 +262,19 @@ class Settings:
                 "trace_url must be an http or https URL with {trace_id} where the id of the trace belongs, "
                 f"got {without_userinfo(url)[:100]!r}"
             )
+
+    def _check_conversations(self) -> None:
+        if not 1 <= self.repeat_hours <= 24 * 366:
+            raise ConfigError(f"repeat_hours must be 1 to 8784, got {self.repeat_hours}")
+        if self.user_id_key and len(self.user_id_key) < 16:
+            raise ConfigError("user_id_key must be at least 16 characters long; a random one is best")
+        for setting, most in _NUMBERS.items():
+            if not 0 < getattr(self, setting) <= most:
+                raise ConfigError(
+                    f"{setting} must be above 0 and at most {most:g}, got {getattr(self, setting)}"
+                )
+        if not 1 <= self.sla_window_days <= 366:
+            raise ConfigError(f"sla_window_days must be 1 to 366, got {self.sla_window_days}")
 
     def _check_endpoint(self, signal: str) -> None:
         endpoint = getattr(self.otel, f"{signal}_endpoint")
@@ -246,7 +329,7 @@ def process_environment() -> Mapping[str, str]:
 def said_by_environment(setting: str, environ: Mapping[str, str] | None = None) -> str:
     """What the environment says of one setting, for commands that need no other; empty for nothing."""
     environ = os.environ if environ is None else environ
-    return environ.get(ENVIRONMENT[setting], "").strip()
+    return environ.get({**ENVIRONMENT, **COMMAND_ENVIRONMENT}[setting], "").strip()
 
 
 def state_home(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
@@ -279,18 +362,19 @@ def _count(text: str, *, otherwise: int) -> int:
 
 
 def _typed(setting: str, value: Any, *, source: str) -> Any:
-    if setting in {"internal_auth", "client_paths"}:
+    if setting in {"internal_auth", "client_paths", "critical_words", "profile_actions"}:
         given = value.split(",") if isinstance(value, str) else value
         parts = tuple(given) if isinstance(given, Iterable) else (given,)
         if not all(isinstance(part, str) for part in parts):
             raise ConfigError(f"{source} must be text or a sequence of texts")
         return tuple(part.strip() for part in parts if part.strip())
-    if setting in {"session_limit", "retention_days", "retention_megabytes", "trace_days", "trace_megabytes"}:
+    if setting in _WHOLE or setting in _NUMBERS:
+        kind, said = (int, "a whole number") if setting in _WHOLE else (float, "a number")
         try:
-            return int(value)
+            return kind(value)
         except (OverflowError, TypeError, ValueError):
-            raise ConfigError(f"{source} must be a whole number, got {value!r}") from None
-    if setting in {"llm_wire", "prometheus_auth"}:
+            raise ConfigError(f"{source} must be {said}, got {value!r}") from None
+    if setting in {"llm_wire", "prometheus_auth", "health_auth", "keep_comments", "otlp_logs"}:
         if isinstance(value, bool):
             return value
         if str(value).lower() in {"1", "true", "yes", "on"}:

@@ -83,6 +83,15 @@ def report(site: str, error: Exception) -> None:
         _log(logging.WARNING, "telemetry error in %s: %s at %s", site, type(error).__name__, place)
 
 
+def say(message: str, *values: object) -> None:
+    """Warn whoever reads the log of what the application got wrong, at most once a minute for each message."""
+    now = time.monotonic()
+    last = _logged_at.get(message)
+    if last is None or now - last >= LOG_INTERVAL_S:
+        _logged_at[message] = now
+        _log(logging.WARNING, message, *values)
+
+
 def _log(level: int, message: str, *values: object, exc_info: bool = False) -> None:
     with suppress(Exception):  # the application's filters and record factories may raise
         logger.log(level, message, *values, exc_info=exc_info)

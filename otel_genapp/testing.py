@@ -50,6 +50,7 @@ class Captured:
 
     def value(self, name: str, /, **labels: str) -> float:
         """The sum over the series of a `/prometheus` sample that have these labels; 0.0 for none."""
+        self.telemetry.totals()  # stores what was recorded: only then is it known what conversations came to
         body, _ = self.telemetry.exposition()
         return float(
             sum(

@@ -29,7 +29,7 @@ from otel_genapp.pipeline.counting import Tree
 from otel_genapp.pipeline.events import EventBus
 from otel_genapp.pipeline.processor import GenappSpanProcessor
 from otel_genapp.pipeline.sampler import GenappTracerProvider, Recording, RecordingSampler
-from otel_genapp.records import KeptSpan, LLMAmendment, LLMCall, Record, Usage
+from otel_genapp.records import KeptSpan, LLMAmendment, LLMCall, Usage, UsageRecord
 from tests.fakes import RecordingFamilies, hub_for
 
 START_NS = 1_800_000_000_000_000_000
@@ -75,7 +75,7 @@ def kept_span(span_id: str = "a" * 16, trace_id: str = "1" * 32, **said: Any) ->
     return KeptSpan(span_id=span_id, trace_id=trace_id, **{**plain, **said})
 
 
-def stored(*records: Record) -> MemoryStore:
+def stored(*records: UsageRecord) -> MemoryStore:
     """A store that holds these records."""
     store = MemoryStore()
     store.apply(records)
@@ -89,10 +89,11 @@ def shown_quantile(duration_ms: float) -> float:
     return round(found, 3)
 
 
-def timeless(record: Record) -> Record:
+def timeless(record: UsageRecord) -> UsageRecord:
     """The record without what differs from run to run: ids of its own, times, durations."""
     if isinstance(record, LLMAmendment):
-        return dataclasses.replace(record, call_id="", at_ns=0)
+        return dataclasses.replace(record, call_id="", at_ns=0, correlation_id=None)
+    assert isinstance(record, LLMCall)
     return dataclasses.replace(
         record,
         call_id="",
@@ -146,7 +147,7 @@ class Tracing:
         limits: SpanLimits | None = None,
         first: SpanProcessor | None = None,
     ) -> None:
-        self.records: list[Record] = []
+        self.records: list[UsageRecord] = []
         self.contexts: list[Context] = []
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.events: Counter[tuple[str, str]] = Counter()
@@ -190,7 +191,7 @@ class Tracing:
         """End the event thread."""
         self.bus.close()
 
-    def _keep(self, record: Record, context: Context) -> None:
+    def _keep(self, record: UsageRecord, context: Context) -> None:
         self.records.append(record)
         self.contexts.append(context)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,6 +36,10 @@ def _wipe_environment() -> None:
 _STATE = tempfile.TemporaryDirectory(prefix="genapp", ignore_cleanup_errors=True)
 """The state home of what several tests share."""
 os.environ["XDG_STATE_HOME"] = _STATE.name
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell starts in the background ignores Ctrl-C, and so would all programs started by tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The SDK reads some variables when it is imported, before the first fixture runs.
 _wipe_environment()
@@ -81,7 +86,7 @@ def servers() -> Iterator[Servers]:
         yield Servers(stack)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def require_tool() -> Callable[[str], str]:
     """`require_tool("promtool")` is its path; absent, the test is skipped, and fails when CI=true."""
 

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import count
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from opentelemetry.context import Context
 from opentelemetry.trace import NoOpTracer, Tracer
 
-from otel_genapp import hub
+from otel_genapp import hub, semconv
 from otel_genapp.config import Settings
+from otel_genapp.metrics.levels import Levels
 
 DEADLINE_S = 10.0
 
@@ -170,6 +172,9 @@ def hub_for(families: Any, *, tracer: Tracer | None = None, **settings: Any) -> 
         trusted=chosen.trust_rule(),
         egress=chosen.propagate_rule(),
         calls=NoCalls(),
+        levels=Levels(*(metric for metric in semconv.METRICS if metric.kind == "gauge")),
+        record=lambda _record, _context: None,
+        new_id=iter(map(str, count())).__next__,
         flush=lambda _timeout_s: True,
     )
 

@@ -21,7 +21,8 @@ DEADLINE_S = 60.0
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([
-    "fastapi", "otel_genapp.bootstrap.machinery", "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "fastapi", "otel_genapp.bootstrap.machinery", "otel_genapp.bootstrap.telemetry",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
 ])  # fmt: skip
 

@@ -12,14 +12,14 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 
 from otel_genapp import semconv
+from otel_genapp.metrics.folding import fold
 from otel_genapp.metrics.instance import Instance
 from otel_genapp.metrics.instruments import Instruments
-from otel_genapp.metrics.llm import fold
 from otel_genapp.metrics.prometheus import GenappPrometheusReader
 from otel_genapp.metrics.tally import Tally
 from otel_genapp.metrics.views import genapp_views
 from otel_genapp.metrics.workers import WorkerMetrics
-from otel_genapp.records import Record
+from otel_genapp.records import UsageRecord
 from otel_genapp.state_directory import StateDirectory
 from tests.builders import CONSTANT_LABELS, call, own_labels, samples_of
 
@@ -36,7 +36,7 @@ class Worker:
         self,
         state: StateDirectory,
         name: str,
-        journals: dict[str, list[Record]],
+        journals: dict[str, list[UsageRecord]],
         *,
         instance: Instance = SERVER,
     ) -> None:
@@ -74,7 +74,7 @@ class Worker:
                 ("GET", "200", resource, "flask"), seconds, request_bytes=1, response_bytes=2, context=None
             )
 
-    def call(self, *records: Record, fold_them: bool = True) -> None:
+    def call(self, *records: UsageRecord, fold_them: bool = True) -> None:
         """Journal LLM calls, and fold them or not."""
         self.journal.extend(records or [call(f"c{len(self.journal)}")])
         if fold_them:

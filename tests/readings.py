@@ -8,6 +8,9 @@ from typing import Any
 from otel_genapp.ledger.rollup import SessionRollup
 from otel_genapp.ledger.spans import TracePage
 from otel_genapp.ledger.store import CallPage, RankedPage
+from otel_genapp.ledger.store_memory import MemoryStore
+from otel_genapp.read.export import Exports
+from otel_genapp.read.reports import About, Reports
 from otel_genapp.read.traces import Trace
 from tests.builders import call
 
@@ -85,6 +88,8 @@ class FakeReading:
     sessions: FakeSessions = field(default_factory=FakeSessions)
     traces: FakeTraces = field(default_factory=FakeTraces)
     name: str = "first"
+    reports: Reports = field(default_factory=lambda: Reports(MemoryStore(), About("shop", "prod")))
+    exports: Exports = field(default_factory=lambda: Exports(MemoryStore()))
 
     def totals(self, from_s: float | None, to_s: float | None, step_s: float | None) -> dict[str, object]:
         if step_s is not None and (from_s or 0.0) < 60.0:
@@ -93,6 +98,16 @@ class FakeReading:
 
     def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
         return {"seconds": seconds, "step_s": step_s}
+
+    def health(self, check: str | None) -> dict[str, Any] | None:
+        statuses = {None: "degraded", "database": "unhealthy", "a/b": "healthy"}
+        return {"status": statuses[check], "services": {"asked": check}} if check in statuses else None
+
+    def sla(self, *, window_s: float | None) -> dict[str, Any]:
+        return {"window_s": window_s}
+
+    def integrations(self) -> list[dict[str, Any]]:
+        return [{"host": self.name}]
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         if "openmetrics" in accept:
@@ -111,11 +126,28 @@ class BrokenReading:
     def traces(self) -> FakeTraces:
         raise RuntimeError("password=hunter2 at db.internal")
 
+    @property
+    def reports(self) -> Reports:
+        raise RuntimeError("password=hunter2 at db.internal")
+
+    @property
+    def exports(self) -> Exports:
+        raise RuntimeError("password=hunter2 at db.internal")
+
     def totals(self, **_asked: float | None) -> dict[str, object]:
         return {"unfit for JSON": float("nan")}
 
     def overview(self, *, seconds: int, step_s: int) -> dict[str, Any]:
         raise RuntimeError(f"password=hunter2 at db.internal {seconds} {step_s}")
+
+    def health(self, check: str | None) -> dict[str, Any] | None:
+        raise RuntimeError(f"password=hunter2 at db.internal {check}")
+
+    def sla(self, *, window_s: float | None) -> dict[str, Any]:
+        raise RuntimeError(f"password=hunter2 at db.internal {window_s}")
+
+    def integrations(self) -> list[dict[str, Any]]:
+        raise RuntimeError("password=hunter2 at db.internal")
 
     def exposition(self, _accept: str) -> tuple[bytes, str]:
         raise ValueError("password=hunter2 at db.internal")

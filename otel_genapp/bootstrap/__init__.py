@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from otel_genapp.bootstrap import lifecycle
-from otel_genapp.bootstrap.telemetry import Telemetry
 from otel_genapp.config import Settings, prefer_stable_http_conventions, read_settings
 from otel_genapp.errors import AlreadyConfiguredError, ConfigError
+
+if TYPE_CHECKING:
+    from otel_genapp.bootstrap.telemetry import Telemetry
 
 
 class Given(TypedDict, total=False):
@@ -25,6 +27,7 @@ class Given(TypedDict, total=False):
     fastapi_spans: str
     llm_wire: bool
     prometheus_auth: bool
+    health_auth: bool
     session_limit: int
     retention_days: int
     retention_megabytes: int
@@ -32,6 +35,17 @@ class Given(TypedDict, total=False):
     trace_days: int
     trace_megabytes: int
     trace_url: str
+    critical_words: str | tuple[str, ...]
+    keep_comments: bool
+    repeat_hours: int
+    user_id_key: str
+    sla_uptime: float
+    sla_response_ms: float
+    sla_response_share: float
+    sla_window_days: int
+    logging: str
+    otlp_logs: bool
+    profile_actions: str | tuple[str, ...]
 
 
 _lock = threading.RLock()
@@ -72,6 +86,9 @@ def init_telemetry(
         if telemetry is not None and (telemetry.running or telemetry.settings.otel.disabled):
             _require_equal(telemetry.settings, found)
         else:
+            # Half of all there is: imported once it is wanted.
+            from otel_genapp.bootstrap.telemetry import Telemetry
+
             prefer_stable_http_conventions()
             telemetry = Telemetry(found)
             telemetry.start()

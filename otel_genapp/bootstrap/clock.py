@@ -15,19 +15,19 @@ class Clock:
     """Watches the wall clock for steps: one that stands in the future for a moment makes everything old."""
 
     def __init__(self) -> None:
-        self._offset_s = time.time() - _steady_s()
+        self._offset_s = time.time() - steady_s()
         self.trusted_at_s = 0.0
         """On the monotonic clock."""
 
     def days_ago_ns(self, days: int) -> int | None:
         """The time so many days ago, in UTC nanoseconds; None for a day after the clock was set by over an hour."""
-        offset_s = time.time() - _steady_s()
+        offset_s = time.time() - steady_s()
         if abs(offset_s - self._offset_s) > STEP_S:
             self._offset_s = offset_s
             self.trusted_at_s = time.monotonic() + DISTRUST_S
         return time.time_ns() - days * _DAY_NS if time.monotonic() >= self.trusted_at_s else None
 
 
-def _steady_s() -> float:
+def steady_s() -> float:
     """Seconds that nobody sets, those the machine slept included where the platform counts them."""
     return time.clock_gettime(_STEADY) if hasattr(time, "clock_gettime") else time.monotonic()

@@ -11,30 +11,35 @@ from opentelemetry.sdk.trace import SpanProcessor
 from otel_genapp.bootstrap import providers
 from otel_genapp.bootstrap.accounts import Accounts
 from otel_genapp.bootstrap.clock import Clock
+from otel_genapp.bootstrap.log_export import LogExport, start_log_export
 from otel_genapp.config import ENVIRONMENT, Settings
-from otel_genapp.ledger.spans import SpanStore
+from otel_genapp.ledger.opening import Opened
+from otel_genapp.pipeline import dialects
 from otel_genapp.pipeline.export import MetricExport, SpanExport
 from otel_genapp.pipeline.traces import TraceKeeping
 from otel_genapp.quiet import quiet
 from otel_genapp.state_directory import StateDirectory
 
 _MEGABYTE = 1024 * 1024
+_DRAIN_S = 2.0
 
 _guarded = quiet("lifecycle")
 
 
 class Exports:
-    """The exports of one telemetry, each with threads of its own; `spans` is None where none are kept."""
+    """The exports of one telemetry, each with threads of its own; `opened` says where spans are kept."""
 
     def __init__(
-        self, settings: Settings, accounts: Accounts, *, state: StateDirectory, spans: SpanStore | None
+        self, settings: Settings, accounts: Accounts, *, state: StateDirectory, opened: Opened
     ) -> None:
         self._settings = settings
         self._accounts = accounts
         self._state = state
         self._spans: SpanExport | None = None
         self._metrics: list[MetricExport] = []
-        self._store = spans
+        self._logs: LogExport | None = None
+        self._store = spans = opened.spans
+        self._fleet = opened.fleet
         self._clock = Clock()
         self._traces: TraceKeeping | None = None
         if spans is not None:
@@ -59,6 +64,13 @@ class Exports:
                 self._accounts.delivery,
                 queue_size=settings.otel.span_queue_size,
                 state=self._state,
+            )
+        if settings.exports_logs:
+            self._logs = start_log_export(
+                lambda: providers.log_exporter(settings),
+                self._accounts.delivery,
+                resource=providers.build_resource(settings),
+                otel=settings.otel,
             )
         if not settings.otel.metrics_endpoint:
             return False
@@ -88,10 +100,17 @@ class Exports:
             good &= answer(deadline - time.monotonic())
         return good
 
-    def drain_traces(self, timeout_s: float) -> None:
-        """Bring the spans that ended in this process into their store, if that takes no longer."""
+    def drain_traces(self) -> None:
+        """Bring the spans that ended in this process into their store, if that takes no longer than 2 s."""
         if self._traces is not None:
-            self._traces.drain(timeout_s)
+            self._traces.drain(_DRAIN_S)
+
+    def clear_traces(self, session_id: str) -> int:
+        """Remove the traces of a session from where they are kept here; returns how many."""
+        if self._store is None or not session_id:
+            return 0
+        self.drain_traces()
+        return self._store.clear(session_id, keys=dialects.SESSION_KEYS)
 
     def close(self) -> None:
         """Take no more."""
@@ -108,7 +127,7 @@ class Exports:
 
     def describe(self) -> dict[str, Any]:
         """Their part of `status()`."""
-        spans, traces = self._spans, self._traces
+        spans, traces, logs = self._spans, self._traces, self._logs
         return {
             "otlp": {
                 "traces": spans is not None,
@@ -116,6 +135,9 @@ class Exports:
                 "spans_pending": spans.pending if spans is not None else 0,
                 "spans_spooled": spans.spooled if spans is not None else 0,
                 "problem": spans.problem if spans is not None else "",
+                "logs": logs is not None,
+                "logs_pending": logs.pending if logs is not None else 0,
+                "logs_problem": logs.problem if logs is not None else "",
             },
             "traces": {
                 "kept": traces is not None,
@@ -125,9 +147,11 @@ class Exports:
         }
 
     def _why_not(self) -> str:
+        if self._fleet is not None:
+            return self._fleet.problem
         if not self._settings.trace_megabytes:
             return f"{ENVIRONMENT['trace_megabytes']} is 0: no spans are kept, traces show LLM calls only"
-        return "this store keeps no spans: traces show LLM calls only, if it finds them"
+        return "this store keeps no spans: traces show LLM calls only"
 
     def _tidy(self) -> None:
         settings, store = self._settings, self._store
@@ -135,9 +159,11 @@ class Exports:
         if store is not None and before_ns is not None:
             store.tidy(before_ns=before_ns, keep_bytes=settings.trace_megabytes * _MEGABYTE)
 
-    def _each(self) -> Iterator[SpanExport | TraceKeeping | MetricExport]:
+    def _each(self) -> Iterator[SpanExport | TraceKeeping | MetricExport | LogExport]:
         if self._spans is not None:
             yield self._spans
         if self._traces is not None:
             yield self._traces
         yield from self._metrics
+        if self._logs is not None:
+            yield self._logs

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import SpanProcessor
@@ -22,6 +22,8 @@ from otel_genapp.bootstrap.accounts import Accounts
 from otel_genapp.bootstrap.activity import ActiveSessions
 from otel_genapp.bootstrap.clock import Clock
 from otel_genapp.bootstrap.exports import Exports
+from otel_genapp.bootstrap.gauges import gauges, new_levels
+from otel_genapp.bootstrap.messages import Messages
 from otel_genapp.bootstrap.upkeep import Upkeep
 from otel_genapp.capture.client_exchange import finish_open_exchanges
 from otel_genapp.capture.finalizers import measure_put_off, watch_collections
@@ -31,11 +33,12 @@ from otel_genapp.context import GenappPropagator
 from otel_genapp.ledger.journal import Journal
 from otel_genapp.ledger.keeping import Ledger
 from otel_genapp.ledger.opening import open_store
-from otel_genapp.logs import install_logging
+from otel_genapp.logs import configure_logging, install_logging
+from otel_genapp.metrics.conventional import GenAIMetrics
+from otel_genapp.metrics.folding import fold
 from otel_genapp.metrics.fork import restart_counts
 from otel_genapp.metrics.instance import find_instance
 from otel_genapp.metrics.instruments import Gauge, Instruments
-from otel_genapp.metrics.llm import fold
 from otel_genapp.metrics.prometheus import OPENMETRICS, TEXT, GenappPrometheusReader, negotiate
 from otel_genapp.metrics.snapshot import Table
 from otel_genapp.metrics.system import SystemMetrics
@@ -49,13 +52,14 @@ from otel_genapp.pipeline.folds import Folds, Position
 from otel_genapp.pipeline.pricing import Prices
 from otel_genapp.pipeline.processor import GenappSpanProcessor
 from otel_genapp.pipeline.sampler import Recording
+from otel_genapp.profiling import require_profiler
+from otel_genapp.read.sessions import Sessions
 from otel_genapp.read.traces import Traces
-from otel_genapp.records import Record
+from otel_genapp.records import ConversationRecord, Record, UsageRecord
 from otel_genapp.state_directory import StateDirectory
 from otel_genapp.version import __version__
 
 DRAIN_TIMEOUT_S = 5.0
-TRACES_TIMEOUT_S = 2.0
 
 _guarded = quiet.quiet("lifecycle")
 
@@ -86,8 +90,7 @@ class Machinery:
         self.folds = Folds(self._fold, after=self.upkeep)
         self.tree = Tree()
         self.recording = Recording()
-        self.own_paths: set[str] = set()
-        """Paths of our endpoints, once they are mounted: their requests make no spans."""
+        self.own_paths: set[str] = set()  # of our endpoints, once mounted: their requests make no spans
         self.processor = GenappSpanProcessor(
             self.tree, self._emit, events=self.events, count_drop=accounts.drop
         )
@@ -98,12 +101,16 @@ class Machinery:
             views=genapp_views(),
             shutdown_on_exit=False,
         )
-        gauges: dict[str, Gauge] = {
-            semconv.LLM_IN_FLIGHT.name: lambda: self.processor.in_flight,
-            semconv.ACTIVE_SESSIONS.name: self.active_sessions,
-        }
-        self.instruments = Instruments(self.meters.get_meter(semconv.SCOPE, __version__), gauges)
+        self.levels = new_levels()
+        meter = self.meters.get_meter(semconv.SCOPE, __version__)
+        self.instruments = Instruments(meter, self._gauges())
         accounts.instruments = self.instruments
+        self.messages = Messages(
+            self.instruments,
+            self.store,
+            count_stored=accounts.stored_of_conversations,
+            repeat_hours=settings.repeat_hours,
+        )
         self.workers = WorkerMetrics(
             self.reader,
             state,
@@ -115,12 +122,21 @@ class Machinery:
         )
         self.tracing: providers.Tracing | None = None
         self._global_meters: Any = None
+        self._gen_ai: GenAIMetrics | None = None
         self._system: SystemMetrics | None = None
-        self._exports = Exports(settings, accounts, state=state, spans=self._opened.spans)
+        self._exports = Exports(settings, accounts, state=state, opened=self._opened)
         self._extra_processors: tuple[SpanProcessor, ...] = ()
         self._undo: list[Callable[[], None]] = []
         self._hub: hub.Hub | None = None
         self._propagator: GenappPropagator | None = None
+
+    def _gauges(self) -> dict[str, Gauge]:
+        return gauges(
+            self.levels,
+            self._state,
+            in_flight=lambda: self.processor.in_flight,
+            active_sessions=self.active_sessions,
+        )
 
     def _build_ledger(self, state: StateDirectory) -> Ledger:
         kept_on_disk = not self._opened.in_memory and state.path is not None
@@ -143,6 +159,8 @@ class Machinery:
         self._extra_processors = processors
         meters, ours = providers.global_meter_provider(self.settings)
         self._global_meters = meters if ours else None
+        if self._wants_conventional:
+            self._gen_ai = GenAIMetrics(metrics.get_meter(semconv.SCOPE, __version__))
         tracing = providers.Tracing(self.settings, self.recording)
         reads_metrics = self._exports.start(
             self.meters, global_meters=self._global_meters, export_spans=tracing.owned
@@ -150,6 +168,10 @@ class Machinery:
         if reads_metrics:
             self.instruments.forget()  # what is bound already feeds the readers of then only
         self._undo = [install_logging(), quiet.observe(self.accounts.own_error), watch_collections()]
+        if self.settings.profile_actions:
+            require_profiler()
+        if self.settings.logging == "json":
+            self._undo.append(configure_logging(self.settings.app, self.settings.env))
         with _guarded:
             system = SystemMetrics(self.meters, excluded=self.settings.otel.excluded_system_metrics)
             self._system = system
@@ -159,6 +181,11 @@ class Machinery:
         with _guarded:
             self.workers.begin(find_instance(self.settings.instance), self._worker_id())
         instrumentation.watch_libraries()
+
+    @property
+    def _wants_conventional(self) -> bool:
+        """Whether anybody reads conventional metrics: ours without an endpoint has no reader."""
+        return bool(self.settings.otel.metrics_endpoint) or self._global_meters is None
 
     def take_over(self, flush: Callable[[float], bool], tracing: providers.Tracing | None = None) -> None:
         """Be the telemetry that producers and spans reach; after a test kit's, once more."""
@@ -173,13 +200,15 @@ class Machinery:
         running = hub.Hub(
             settings=self.settings,
             families=self.instruments,
+            levels=self.levels,
+            record=self._keep_fact,
+            new_id=self.processor.new_id,
             tracer=trace.get_tracer(semconv.SCOPE, __version__),
             trusted=self.settings.trust_rule(),
             egress=self.settings.propagate_rule(),
             calls=self.processor,
             flush=flush,
-            # Ours without an endpoint has no reader; somebody else's is theirs to read.
-            wants_http_metrics=bool(self.settings.otel.metrics_endpoint) or self._global_meters is None,
+            wants_http_metrics=self._wants_conventional,
         )
         self._hub = running
         hub.set_active(running)
@@ -195,10 +224,14 @@ class Machinery:
 
         def catch_up() -> None:
             self.catch_up()
-            self._exports.drain_traces(TRACES_TIMEOUT_S)
+            self._exports.drain_traces()
 
         opened = self._opened
-        return kind(opened.spans, opened.calls, catch_up=catch_up, url=self.settings.trace_url)
+        return kind(opened.shown_spans, opened.calls, catch_up=catch_up, url=self.settings.trace_url)
+
+    def sessions(self, kind: type[Sessions] = Sessions) -> Sessions:
+        """What LLM calls added up to, by session."""
+        return kind(self.store, self.catch_up, clear_traces=self._exports.clear_traces)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The body and content type of `/prometheus`."""
@@ -232,6 +265,7 @@ class Machinery:
                 self._let_go()
         self.processor.abandon_all()
         self._measure_put_off(ending=True)
+        self.upkeep.close()
         settled = self.folds.close(timeout_s * 0.2) and self._write_ledger(timeout_s * 0.2)
         self.active_sessions.close()
         self.workers.end()
@@ -279,6 +313,8 @@ class Machinery:
         if self._system is not None:
             self._system.restart_in_child()
         self.instruments.forget()
+        self.levels.restart()
+        self.messages.forget()
         hub.restart_in_child()
         with _guarded:
             self.workers.restart(self._worker_id())
@@ -300,7 +336,7 @@ class Machinery:
             notes.append(self._system.problem)
         notes += instrumentation.span_problems(self.settings.fastapi_spans)
         notes.append(self.prices.problem or "")
-        notes.append(self._opened.note)
+        notes.append(self._opened.note or self.upkeep.problem)
         notes.append(self.workers.problem)
         if self.ledger.journal is not None:
             notes.append(self.ledger.journal.problem)
@@ -331,6 +367,13 @@ class Machinery:
 
     def _emit(self, record: Record, context: Context) -> None:
         self.accounts.record("llm_call", "created")
+        self._keep(record, context)
+
+    def _keep_fact(self, record: ConversationRecord, context: Context) -> None:
+        self.accounts.record("conversation", "created")
+        self._keep(record, context)
+
+    def _keep(self, record: Record, context: Context) -> None:
         # Queued in the journal's order, so that one position says which records are folded.
         self.ledger.keep(record, then=lambda position: self.folds.append(record, context, position=position))
         self.folds.help()
@@ -339,8 +382,13 @@ class Machinery:
         record = self._priced(record)
         fold(self.instruments, record, context=context)
         self.ledger.settle(record, position)
+        self.messages.see(record)
+        if self._gen_ai is not None:
+            self._gen_ai.record(record, context)
 
     def _priced(self, record: Record) -> Record:
+        if not isinstance(record, UsageRecord):
+            return record
         with self._pricing:
             return self.prices.priced(record)
 

@@ -240,6 +240,21 @@ def metric_exporter(settings: Settings) -> Any:
     return OTLPMetricExporter()
 
 
+def log_exporter(settings: Settings) -> Any:
+    """A new OTLP log exporter, as `span_exporter`."""
+    if settings.otel.logs_protocol == "grpc":
+        try:
+            from opentelemetry.exporter.otlp.proto.grpc._log_exporter import (
+                OTLPLogExporter as GrpcExporter,
+            )
+        except ImportError:
+            raise MissingDependencyError("opentelemetry-exporter-otlp-proto-grpc", "otlp-grpc") from None
+        return GrpcExporter()
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+    return OTLPLogExporter()
+
+
 def constant_labels(settings: Settings) -> Mapping[str, str]:
     """The labels every series of `/prometheus` carries."""
     return {"env": settings.env, "app": settings.app}

@@ -8,15 +8,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from otel_genapp.ledger.conversations import PAGE, ConversationRow, Place
 from otel_genapp.ledger.spans import TracePage
 from otel_genapp.ledger.store import SessionPage
 from otel_genapp.quiet import quiet
+from otel_genapp.read.conversations import ConversationRows
+from otel_genapp.read.integrations import integrations
 from otel_genapp.read.requests import own_health, served
 from otel_genapp.read.sessions import DEFAULT_PAGE, Sessions, SessionSummary, totals_dict
 from otel_genapp.read.traces import Trace, Traces
 
 if TYPE_CHECKING:
     from otel_genapp.bootstrap.machinery import Machinery
+    from otel_genapp.bootstrap.probing import Health
 
 _guarded = quiet("serve")
 
@@ -24,10 +28,25 @@ _guarded = quiet("serve")
 class Reading:
     """Sessions, traces, totals and exposition as they are; a fault behind them comes through."""
 
-    def __init__(self, machinery: Machinery) -> None:
+    def __init__(self, machinery: Machinery, health: Health) -> None:
+        # Imported here, once telemetry is wanted: time zones read the environment.
+        from otel_genapp.read.export import Exports
+        from otel_genapp.read.reports import About, Reports
+
         self._machinery = machinery
-        self.sessions = Sessions(machinery.store, machinery.catch_up)
+        self._health = health
+        self.sessions = machinery.sessions()
         self.traces = machinery.traces()
+        settings = machinery.settings
+        about = About(
+            settings.app,
+            settings.env,
+            retention_days=settings.retention_days,
+            repeat_hours=settings.repeat_hours,
+        )
+        self.reports = Reports(machinery.store, about, catch_up=machinery.catch_up)
+        self.exports = Exports(machinery.store, catch_up=machinery.catch_up)
+        self.conversations = ConversationRows(machinery.store.conversations, machinery.catch_up)
 
     def totals(
         self, *, from_s: float | None = None, to_s: float | None = None, step_s: float | None = None
@@ -60,9 +79,38 @@ class Reading:
             "status": machinery.describe(),
         }
 
+    def health(self, check: str | None = None) -> dict[str, Any] | None:
+        """See `Health.answer`."""
+        return self._health.answer(check)
+
+    def sla(self, *, window_s: float | None = None) -> dict[str, Any]:
+        """See `Telemetry.sla`."""
+        return self._health.sla(window_s)
+
+    def integrations(self) -> list[dict[str, Any]]:
+        """See `Telemetry.integrations`."""
+        return integrations(self._machinery.counted())
+
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """See `Telemetry.exposition`."""
+        self._health.show()
         return self._machinery.exposition(accept)
+
+
+class HarmlessConversations(ConversationRows):
+    """`ConversationRows` for the application: what the store cannot tell is nothing to it."""
+
+    def rows(
+        self, *, from_ns: int, to_ns: int, after: Place | None = None, limit: int = PAGE
+    ) -> tuple[ConversationRow, ...]:
+        with _guarded:
+            return super().rows(from_ns=from_ns, to_ns=to_ns, after=after, limit=limit)
+        return ()
+
+    def count(self, *, from_ns: int, to_ns: int) -> int:
+        with _guarded:
+            return super().count(from_ns=from_ns, to_ns=to_ns)
+        return 0
 
 
 class HarmlessSessions(Sessions):

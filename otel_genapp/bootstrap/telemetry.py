@@ -8,10 +8,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from otel_genapp.bootstrap.reading import HarmlessSessions, HarmlessTraces, Reading
+from otel_genapp.bootstrap.reading import HarmlessConversations, HarmlessSessions, HarmlessTraces, Reading
 from otel_genapp.config import Settings
 from otel_genapp.pipeline.events import Subscriber
 from otel_genapp.quiet import logger, quiet
+from otel_genapp.read.conversations import ConversationRows
 from otel_genapp.read.sessions import Sessions
 from otel_genapp.read.traces import Traces
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
     from otel_genapp.state_directory import StateDirectory
 
-STOP_TIMEOUT_S = 4.0
+STOP_TIMEOUT_S = 3.2
 """At the end of a process, which is to be over within 5 seconds whatever is broken behind it."""
-_FLUSH_TIMEOUT_S = 3.5
+_FLUSH_TIMEOUT_S = 2.8
 _LEAST_STOP_S = 0.25
 
 _guarded = quiet("lifecycle")
@@ -31,13 +32,15 @@ _guarded = quiet("lifecycle")
 class Telemetry:
     """One running telemetry. `init_telemetry` makes it; it is a context manager that shuts down.
 
-    `sessions` answers per-session LLM usage, `traces` what happened by correlation id; the other methods are described where they stand.
+    `sessions` answers per-session LLM usage, `traces` what happened by correlation id, `conversations` the
+    messages of users and what became of them, `health` takes health checks; the other methods are described where they stand.
     With `OTEL_SDK_DISABLED=true` every method works and finds nothing.
     """
 
     def __init__(self, settings: Settings, state: StateDirectory | None = None) -> None:
         # Imported here, once telemetry is wanted: `import otel_genapp` is to stay cheap.
         from otel_genapp.bootstrap.machinery import Machinery
+        from otel_genapp.bootstrap.probing import Health
         from otel_genapp.serve.auth import Gate
         from otel_genapp.state_directory import StateDirectory, open_state_directory
 
@@ -52,9 +55,13 @@ class Telemetry:
         self._machinery = Machinery(settings, self._state)
         self._gate = Gate(closed=True, reason="OTEL_SDK_DISABLED is true")
         self._endpoints: dict[str, str] = {}
-        self._reading = Reading(self._machinery)
-        self.sessions: Sessions = HarmlessSessions(self._machinery.store, self._machinery.catch_up)
+        self.health = Health(self._machinery, self._state)
+        self._reading = Reading(self._machinery, self.health)
+        self.sessions: Sessions = self._machinery.sessions(HarmlessSessions)
         self.traces: Traces = self._machinery.traces(HarmlessTraces)
+        self.conversations: ConversationRows = HarmlessConversations(
+            self._machinery.store.conversations, self._machinery.catch_up
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +120,7 @@ class Telemetry:
             outcome = web.mount(app, self._reading, gate=self._gate, settings=self.settings)
             self._endpoints.update(outcome)
             self._machinery.own_paths.update(web.own_paths(outcome))
+            self.health.serve(one_by_one=outcome.get("GET /health/{check}") == "mounted")
             if self._gate.closed:
                 logger.warning("/events/… is not mounted: %s", self._gate.reason)
 
@@ -153,12 +161,35 @@ class Telemetry:
             raise refused
         return {}
 
+    def sla(self, window_s: float | None = None) -> dict[str, Any]:
+        """The JSON of `GET /events/sla`: uptime and response time over the last `window_s` seconds. Empty: unknown."""
+        with _guarded:
+            return self._reading.sla(window_s=window_s)
+        return {}
+
+    def integrations(self) -> list[dict[str, Any]]:
+        """The services the application calls over HTTP, by host; see `otel_genapp.read.integrations`."""
+        with _guarded:
+            return self._reading.integrations()
+        return []
+
+    def profile(self, seconds: float = 60.0) -> None:
+        """Profile every block of `profile_action` that begins within so many seconds from now; 0 ends that.
+
+        Raises:
+            MissingDependencyError: pyinstrument is not installed.
+        """
+        from otel_genapp.profiling import profile_blocks
+
+        profile_blocks(seconds)
+
     def status(self) -> dict[str, Any]:
         """What is running, what is instrumented, what is not and why. JSON-ready, no secrets."""
         machinery: dict[str, Any] = {"notes": ["the rest could not be found out, see the log"]}
         with _guarded:
             machinery = self._machinery.describe()
-        notes = [*machinery.pop("notes"), *([self._state.problem] if self._state.problem else [])]
+        problems = (self._state.problem, self.health.problem)
+        notes = [*machinery.pop("notes"), *(problem for problem in problems if problem)]
         return {
             "running": self.running,
             "disabled": self.settings.otel.disabled,
@@ -193,8 +224,11 @@ class Telemetry:
             return self._all_arrived
         self.running = self._all_arrived = False
         try:
+            deadline = time.monotonic() + timeout_s
             with _guarded:
-                self._all_arrived = self._machinery.close(timeout_s)
+                self.health.close(timeout_s * 0.1)
+            with _guarded:
+                self._all_arrived = self._machinery.close(max(deadline - time.monotonic(), 0.0))
         finally:
             self._ended.set()
         return self._all_arrived
@@ -214,12 +248,14 @@ class Telemetry:
 
     def before_fork(self) -> None:
         """Be where a fork does no harm."""
+        self.health.before_fork()
         self._machinery.store.stand_still()
 
     def forked(self) -> None:
         """Go on, and expect a child that counts too."""
         self._machinery.store.go_on()
         self._machinery.workers.forked()
+        self.health.forked()
 
     def restart_in_child(self) -> None:
         """Start over in the child of a fork: what the parent counted stays the parent's."""
@@ -227,3 +263,4 @@ class Telemetry:
         if self._ending.locked():  # by a thread of the parent's, or long ago
             self._ended.set()
         self._machinery.restart_in_child()
+        self.health.restart_in_child()

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from opentelemetry.context import Context, attach
 
@@ -21,6 +21,9 @@ from otel_genapp.quiet import quiet
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+TRACKED_AS: Final = "_otel_genapp_action"
+"""The attribute of a decorated function that says its action's name."""
 
 _guarded = quiet("capture")
 
@@ -133,7 +136,9 @@ def _decorated(function: Any, action: str) -> Any:
         return type(function)(_decorated(function.__func__, action))
     with _guarded:
         hub.announce_action(action)
-    return functools.wraps(function)(_wrapping(function)(function, action))
+    tracked = functools.wraps(function)(_wrapping(function)(function, action))
+    setattr(tracked, TRACKED_AS, action)
+    return tracked
 
 
 def _wrapping(function: Any) -> Callable[[Any, str], Any]:

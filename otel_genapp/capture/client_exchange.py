@@ -89,6 +89,15 @@ class Exchange:
         with _guarded:
             self._response_bytes = (self._response_bytes or 0) + len(chunk)
 
+    @property
+    def calm(self) -> tuple[bytes | None, list[bytes], int]:
+        """(an ending, pieces, how many these may become).
+
+        A short chunk that ends so may be put to the pieces instead of being `received`, which may change
+        the answer. None: there is no such ending.
+        """
+        return _NONE_IS_CALM
+
     def read_to_end(self) -> None:
         """The answer's body is here to its end."""
 
@@ -133,6 +142,9 @@ class Exchange:
             response_bytes=self._response_bytes,
             context=self._caller,
         )
+
+
+_NONE_IS_CALM: tuple[bytes | None, list[bytes], int] = (None, [], 0)
 
 
 class Sending:

@@ -25,7 +25,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.trace import SpanKind, get_current_span
 
 from otel_genapp import semconv
-from otel_genapp.context import accepted_id, bound_in, entry_context, first_report
+from otel_genapp.context import accepted_id, bound_in, entry_context, first_report, remember_ids
 from otel_genapp.hub import Hub
 from otel_genapp.quiet import quiet
 
@@ -122,6 +122,8 @@ class ServerRequest:
     def fail(self, error: BaseException) -> None:
         """`error` leaves the application: count it, and the request if it was not complete."""
         context = self.context
+        with guarded:
+            remember_ids(error, context)
         if not isinstance(error, Exception):  # cancelled, or the process ends
             self.gone = True
         self.end()

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from otel_genapp.cli import demo, doctor, looking, prices, tailing
+from otel_genapp.cli import dashboards, demo, doctor, looking, prices, reporting, rules, tailing
 from otel_genapp.errors import GenappError
 from otel_genapp.version import __version__
 
@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_command(commands)
     doctor.add_command(commands)
     prices.add_command(commands)
+    rules.add_command(commands)
+    dashboards.add_command(commands)
     looking.add_commands(commands)
+    reporting.add_commands(commands)
     tailing.add_command(commands)
     given = parser.parse_args(arguments)
     try:

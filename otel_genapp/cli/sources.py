@@ -7,35 +7,38 @@ workers have in their journals is added to what the store says, so that numbers 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
+import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
+from otel_genapp.cli.stores import SourceError, require_readable
 from otel_genapp.config import ENVIRONMENT, Settings, read_settings, said_by_environment, state_home
-from otel_genapp.errors import ConfigError, GenappError
+from otel_genapp.errors import ConfigError
 from otel_genapp.ledger.opening import open_store
 from otel_genapp.ledger.rollup import SessionRollup
 from otel_genapp.ledger.store import RANKINGS, FindsCalls
 from otel_genapp.ledger.waiting import Waiting
 from otel_genapp.pipeline.pricing import Prices
+from otel_genapp.read.export import Exports
+from otel_genapp.read.reports import About, Reports
 from otel_genapp.read.sessions import SessionSummary, sums_dict
 from otel_genapp.read.traces import Trace, Traces, is_id, traces_dict
-from otel_genapp.records import LLMCall, Record
+from otel_genapp.records import LLMCall, Record, UsageRecord, parted
 from otel_genapp.semconv import HEADER_AUTH, NO_SESSION
 from otel_genapp.state_directory import directory_name, open_state_directory
 
 _ANSWER_S = 20.0
 _ANSWER_BYTES = 64 * 2**20
-
-
-class SourceError(GenappError):
-    """Nothing can be read there; the message says why, and what to do."""
+_STREAM_S = 300.0
+_PART_BYTES = 64 * 1024
 
 
 class Source(Protocol):
@@ -113,6 +116,25 @@ class Service:
     def trace(self, correlation_id: str) -> dict[str, Any] | None:
         return self._ask(f"/events/traces/{quote(correlation_id, safe='')}")
 
+    def stream(self, path: str) -> Iterator[bytes]:
+        """What an endpoint answers, in parts.
+
+        Raises:
+            SourceError: it answers something else, or not to the end.
+        """
+        asked = urllib.request.Request(self.url + path, headers={HEADER_AUTH: self.token})  # noqa: S310 - http or https
+        try:
+            with urllib.request.urlopen(asked, timeout=_STREAM_S) as answer:  # noqa: S310 - as above
+                while part := answer.read(_PART_BYTES):
+                    yield part
+        except urllib.error.HTTPError as error:
+            self._require_known(error)
+            raise SourceError(f"{self.url} has no such report") from None
+        except http.client.HTTPException:
+            raise SourceError(f"{self.url} broke off: what came is not whole") from None
+        except OSError as error:
+            raise SourceError(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+
     def _ask(self, path: str) -> dict[str, Any] | None:
         asked = urllib.request.Request(self.url + path, headers={HEADER_AUTH: self.token})  # noqa: S310 - http or https
         try:
@@ -148,6 +170,11 @@ class Service:
         raise SourceError(f"{self.url} answers {error.code} {said.get('error', '')}".rstrip())
 
 
+def _pricing(settings: Settings) -> Callable[[Record], Record]:
+    prices = Prices(settings.prices)
+    return lambda record: prices.priced(record) if isinstance(record, UsageRecord) else record
+
+
 class Kept:
     """A store, and what waits for it in a state directory's journals."""
 
@@ -156,22 +183,44 @@ class Kept:
         if state.path is None and not settings.store:
             raise SourceError(state.problem)
         opened = open_store(settings, state, on_evict=lambda: None)
+        require_readable(opened)
         self._store = opened.store
         self._calls = opened.calls
-        self._waiting = Waiting(opened.store, state, price=Prices(settings.prices).priced)
-        self._spans = opened.spans
+        self._waiting = Waiting(opened.store, state, price=_pricing(settings))
+        self._spans = opened.shown_spans
         self._url = settings.trace_url
+        self._settings = settings
+
+    def reports(self) -> Reports:
+        """Reports over the store."""
+        settings = self._settings
+        return Reports(
+            self._store,
+            About(
+                settings.app, settings.env, retention_days=settings.retention_days,
+                repeat_hours=settings.repeat_hours,
+            ),
+        )  # fmt: skip
+
+    def exports(self) -> Exports:
+        """Exports of the store."""
+        return Exports(self._store)
+
+    def waiting(self) -> int:
+        """How many records wait in journals."""
+        return self._waiting.look(len)
 
     def sessions(self, *, by: str, limit: int) -> list[dict[str, Any]]:
         def read(waiting: Sequence[Record]) -> list[SessionRollup]:
             found = {
                 one.session_id: one for one in self._store.ranked(by=by, limit=limit, cursor=None).sessions
             }
-            for record in waiting:
+            usage, _ = parted(waiting)
+            for record in usage:
                 if record.session_id is not None and record.session_id not in found:
                     session_id = record.session_id
                     found[session_id] = self._store.session(session_id) or SessionRollup(session_id)
-            for record in waiting:
+            for record in usage:
                 if record.session_id is not None:
                     found[record.session_id].add(record)
             return sorted(found.values(), key=lambda one: RANKINGS[by](one.sums), reverse=True)[:limit]
@@ -181,7 +230,7 @@ class Kept:
     def session(self, session_id: str) -> dict[str, Any] | None:
         def read(waiting: Sequence[Record]) -> SessionRollup | None:
             found = self._store.session(session_id)
-            for record in waiting:
+            for record in parted(waiting)[0]:
                 if (record.session_id or NO_SESSION) == session_id:
                     found = found or SessionRollup(session_id)
                     found.add(record)
@@ -239,6 +288,15 @@ def _settings_of(given: argparse.Namespace) -> Settings:
     return read_settings(app=app, **{**named, "env": env})
 
 
+def apps_here(state_dir: str | None = None) -> list[str]:
+    """The names of the state directories on this host, `<app>-<env>`."""
+    given = state_dir or said_by_environment("state_dir")
+    for base in (Path(given).expanduser(),) if given else state_home():
+        with suppress(OSError):
+            return sorted(one.name for one in base.iterdir() if one.is_dir() and (one / "ledger.db").exists())
+    return []
+
+
 def _require(settings: Settings) -> None:
     """Make no directory for an app that was never here.
 
@@ -255,9 +313,14 @@ def _require(settings: Settings) -> None:
 
 
 def _apps(state_dir: str | None) -> list[str]:
-    """The names of the state directories on this host, `<app>-<env>`."""
+    """Those of `apps_here`.
+
+    Raises:
+        SourceError: the directory that is named is none.
+    """
     given = state_dir or said_by_environment("state_dir")
-    for base in (Path(given).expanduser(),) if given else state_home():
-        with suppress(OSError):
-            return sorted(one.name for one in base.iterdir() if one.is_dir() and (one / "ledger.db").exists())
-    return []
+    if given and not os.path.isdir(Path(given).expanduser()):  # noqa: PTH112 - a Path raises where it may not look
+        raise SourceError(
+            f"{given} does not exist, or is no directory: correct --state-dir or {ENVIRONMENT['state_dir']}"
+        )
+    return apps_here(state_dir)

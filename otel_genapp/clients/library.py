@@ -39,7 +39,7 @@ def client_class(cls: type, kind: str, *, backend: str | None) -> type:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     own = library_of(cls)
     if own is None:
-        return _derived(cls, getattr(_load(backend), kind))
+        return _derived(cls, getattr(load_library(backend), kind))
     if backend not in {None, own.__name__}:
         raise ConfigError(f"{cls.__name__} is made of {own.__name__}, so backend cannot be {backend!r}")
     return cls
@@ -70,7 +70,12 @@ def library_behind(client: object, *, backend: str | None) -> ModuleType:
     return found
 
 
-def _load(backend: str | None) -> ModuleType:
+def load_library(backend: str | None) -> ModuleType:
+    """The library asked for, or the first there is.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     for name in (backend,) if backend is not None else BACKENDS:
         try:
             return importlib.import_module(name)

@@ -22,8 +22,12 @@ _ERROR_TYPES = {
 
 
 def headers(request_id: str, elapsed_ms: int) -> dict[str, str]:
-    """The headers OpenAI names an answer and its time with."""
+    """The headers OpenAI names an answer, its time and what is left of the limits with."""
     return {
+        "x-ratelimit-limit-requests": "500",
+        "x-ratelimit-remaining-requests": "499",
+        "x-ratelimit-limit-tokens": "200000",
+        "x-ratelimit-remaining-tokens": "198500",
         "x-request-id": request_id,
         "openai-version": "2020-10-01",
         "openai-processing-ms": str(elapsed_ms),

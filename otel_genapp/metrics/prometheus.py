@@ -87,6 +87,8 @@ class GenappPrometheusReader(PrometheusMetricReader):
                 self.collect()
             finally:
                 self._taking = None
+            with quiet("metrics"):
+                self._remember_exemplars(taken)
             return taken
 
     def exposition(
@@ -139,6 +141,20 @@ class GenappPrometheusReader(PrometheusMetricReader):
                         )
                     )
 
+    def _remember_exemplars(self, taken: Taken) -> None:
+        """Keep them for the next text, whatever this collection was for."""
+        for metric in semconv.METRICS:
+            for point in taken.own.get(metric.instrument, ()):
+                if point.exemplars:
+                    found = {0: point.exemplars[-1]} if metric.kind != "histogram" else _by_bucket(point)
+                    self._series_of(metric, point).exemplars.update(found)
+
+    def _series_of(self, metric: semconv.Metric, point: Any) -> _Series:
+        series = self._series.get(id(point.attributes))
+        if series is None or series.attributes is not point.attributes:
+            series = self._describe(metric, point.attributes)
+        return series
+
     def _render(self, points: Mapping[str, list[Any]], others: Table, *, openmetrics: bool) -> Iterator[str]:
         for metric in semconv.METRICS:
             if metric.instrument not in points and metric.name not in others:
@@ -163,18 +179,12 @@ class GenappPrometheusReader(PrometheusMetricReader):
         rest: dict[Labels, Value],
         openmetrics: bool,
     ) -> Iterator[str]:
-        known = self._series
         for point in points:
-            attributes: Any = point.attributes
-            series = known.get(id(attributes))
-            if series is None or series.attributes is not attributes:
-                series = self._describe(metric, attributes)
+            series = self._series_of(metric, point)
             value: Any = point.value
             if rest and series.labels in rest:
                 value = _number_of(merged(number(value), rest.pop(series.labels), merge=metric.merge))
             text = str(value) if type(value) is int else _number(value)
-            if point.exemplars:
-                series.exemplars[0] = point.exemplars[-1]
             if openmetrics and series.exemplars and metric.kind == "counter":
                 yield f"{series.lines[0]}{text}{_exemplar(series.exemplars[0])}\n"
             else:
@@ -188,14 +198,8 @@ class GenappPrometheusReader(PrometheusMetricReader):
         rest: dict[Labels, Value],
         openmetrics: bool,
     ) -> Iterator[str]:
-        known = self._series
         for point in points:
-            attributes: Any = point.attributes
-            series = known.get(id(attributes))
-            if series is None or series.attributes is not attributes:
-                series = self._describe(metric, attributes)
-            if point.exemplars:
-                series.exemplars.update(_by_bucket(point))
+            series = self._series_of(metric, point)
             exemplars = series.exemplars if openmetrics else {}
             counts, value_sum = point.bucket_counts, point.sum
             if rest and series.labels in rest:

@@ -34,7 +34,7 @@ from otel_genapp.quiet import quiet
 from otel_genapp.state_directory import StateDirectory
 
 PULL_TIMEOUT_S = 0.25
-FLUSH_EVERY_S = 0.2
+FLUSH_EVERY_S = 0.1
 REFRESH_S = 60.0
 """The system figures of a worker that measures nothing may be so old."""
 _SHARE = 0.05
@@ -95,6 +95,11 @@ class WorkerMetrics:
     def active(self) -> bool:
         """Whether there may be other workers."""
         return self._life is not None
+
+    @property
+    def instance(self) -> str:
+        """The running server this process belongs to."""
+        return self._instance
 
     @property
     def problem(self) -> str:

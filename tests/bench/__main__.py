@@ -27,12 +27,14 @@ def llm(title: str, *works: str, figures: tuple[Figure, ...]) -> Comparison:
     arms = {
         f"{set_up}.{work}": environment
         for work in works
-        for set_up, environment in {"ours": OURS, **{peer: peer for peer in LLM_PEERS}}.items()
+        for set_up, environment in {"ours": OURS, "floor": OURS, **{peer: peer for peer in LLM_PEERS}}.items()
     }
     return Comparison(
         title=f"added to a call of the openai SDK, µs of CPU ({title}; bare/…: the SDK alone)",
         arms=arms,
-        counts={f"{it}.{work}": LLM_COUNTS[work] for work in works for it in ("bare", "ours", *LLM_PEERS)},
+        counts={
+            f"{it}.{work}": LLM_COUNTS[work] for work in works for it in ("bare", "ours", "floor", *LLM_PEERS)
+        },
         bare={arm: f"bare.{arm.partition('.')[2]}" for arm in arms},
         figures=figures,
         turns=3,
@@ -101,6 +103,9 @@ COMPARISONS = {
                 lambda measured: (measured["ours.stream"] - measured["ours.call"]) / CHUNKS,
                 0.6,
             ),
+            ratio("floor.call", "otel.call"),
+            ratio("floor.stream", "otel.stream"),
+            ratio("floor.stream", "langfuse.stream"),
             *unjudged("call", *LLM_PEERS[1:]),
             *unjudged("stream", *LLM_PEERS[1:-1]),
         ),

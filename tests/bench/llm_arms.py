@@ -65,6 +65,15 @@ def ours(folder: Path, _work: str) -> Watch:
     return Watch(deliver=deliver, check=check)
 
 
+def floor(_folder: Path, _work: str) -> Watch:
+    """The least a layer on the wire does."""
+    from tests.bench.llm_floor import watch
+
+    provider = _provider()
+    watch(provider.get_tracer("floor"))
+    return _spans(provider)
+
+
 def otel(_folder: Path, _work: str) -> Watch:
     """OpenTelemetry's own instrumentation; no content."""
     from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
@@ -146,7 +155,7 @@ def langfuse(_folder: Path, _work: str) -> Watch:
 
 
 SET_UPS: tuple[Callable[[Path, str], Watch], ...] = (
-    bare, ours, otel, openllmetry, openinference, openlit, logfire, langfuse,
+    bare, ours, floor, otel, openllmetry, openinference, openlit, logfire, langfuse,
 )  # fmt: skip
 
 

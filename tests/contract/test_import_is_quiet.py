@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+import otel_genapp
+from otel_genapp.bootstrap.telemetry import Telemetry
+from otel_genapp.read.sessions import SessionSummary
 from tests.contract.source import ROOT
 
 HEAVY = (
@@ -17,7 +20,8 @@ HEAVY = (
     "gunicorn", "httpx", "httpx2", "jinja2", "langchain_core", "openai", "psutil", "psycopg", "pydantic",
     "pytest", "requests", "rich", "sqlalchemy", "starlette", "structlog", "telegram", "uvicorn", "werkzeug",
 )  # fmt: skip
-BUDGET_MS = 40.0
+BUDGET = 0.5
+"""Of the SDK's own import, in one process."""
 
 WHAT_HAPPENS = """
 import json, os, sys, threading
@@ -40,10 +44,11 @@ print(json.dumps({
 """
 WHAT_IT_COSTS = """
 import time
-import opentelemetry.sdk.trace, opentelemetry.sdk.metrics
 start = time.process_time()
+import opentelemetry.sdk.trace, opentelemetry.sdk.metrics
+between = time.process_time()
 import otel_genapp
-print((time.process_time() - start) * 1000)
+print((time.process_time() - between) / (between - start))
 """
 
 
@@ -75,11 +80,19 @@ def test_import_does_nothing() -> None:
 
 @pytest.mark.slow
 def test_import_is_cheap() -> None:
-    """The best of many runs, in CPU time, stays within 40 ms over the SDK's own import."""
+    """The best of many runs, in CPU time, costs half of what the SDK's own import does."""
     fresh(WHAT_IT_COSTS)  # writes the bytecode
     best = float("inf")
     for _ in range(15):
         best = min(best, fresh(WHAT_IT_COSTS))
-        if best <= BUDGET_MS:
+        if best <= BUDGET:
             break
-    assert best <= BUDGET_MS
+    assert best <= BUDGET
+
+
+def test_types_are_there_once_asked_for() -> None:
+    """What is not loaded with the package is found by its name all the same, and nothing else is."""
+    assert otel_genapp.Telemetry is Telemetry
+    assert otel_genapp.SessionSummary is SessionSummary
+    assert all(hasattr(otel_genapp, name) for name in otel_genapp.__all__)
+    assert not hasattr(otel_genapp, "Telemetries")

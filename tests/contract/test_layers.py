@@ -14,15 +14,16 @@ GROUND = (
 )  # fmt: skip
 LAYERS = (
     GROUND,
-    ("capture", "logs", "metrics", "pipeline"),
-    ("clients",),
-    ("ledger",),
+    ("capture", "logs", "metrics", "pipeline", "profiling"),
+    ("clients", "health"),
+    ("checks", "ledger"),
     ("read",),
     ("serve",),
     ("bootstrap",),
     ("",),
-    ("fake_llm", "llm_common"),
+    ("fake_llm", "fake_telegram", "llm_common"),
     ("testing",),
+    ("alerting", "dashboards"),
     ("cli",),
     ("__main__",),
 )

@@ -27,6 +27,8 @@ FOREIGN_SHAPES = {
     ("wrapped", "instance", "args", "kwargs"): "a wrapt wrapper",
     ("logger", "method_name", "event_dict"): "a structlog processor",
     ("session", "method", "str_or_url"): "aiohttp's ClientSession._request",
+    ("handler", "event", "data"): "an aiogram middleware",
+    ("make_request", "bot", "method"): "a middleware of aiogram's requests",
     ("value", "labels", "context"): "recording a measurement: keywords would cost on every request",
 }
 """Positional parameters that are somebody else's contract, or a hot path's."""

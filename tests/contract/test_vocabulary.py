@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from types import ModuleType
 
+import pytest
+
 import otel_genapp
 from otel_genapp import config, semconv
+from otel_genapp.cli import main
+from otel_genapp.serve.routes import ROUTES
 from tests.contract.source import ROOT
 
 PUBLIC_NAMES_MAX = 20
@@ -33,6 +37,28 @@ def test_readme_lists_the_settings() -> None:
     assert [row[:2] for row in table("settings")] == list(config.ENVIRONMENT.items())
 
 
+WISHES = (
+    "AI performance", "business", "technical", "logging", "health", "alerts", "dashboards", "reports", "export",
+    "integrations", "SLA", "profiling", "caching and scaling",
+)  # fmt: skip
+
+
+def test_every_wish_has_its_row() -> None:
+    """README says for each wish what shows it, and the endpoints, boards and commands it names are there."""
+    rows = table("wishes")
+    assert [wish for wish, _ in rows] == list(WISHES)
+    text = " ".join(shown for _, shown in rows)
+    mounted = {route.path for route in ROUTES}
+    named = {path.partition("?")[0] for path in re.findall(r"GET (/[^\s;,]+)", text)}
+    assert named <= mounted
+    boards = {path.name for path in (ROOT / "collector" / "grafana" / "dashboards").iterdir()}
+    assert set(re.findall(r"\b\w+\.json\b", text)) <= boards
+    for command in set(re.findall(r"otel-genapp (\w+)", text)):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+
+
 def test_families_have_one_name_each() -> None:
     """No family is listed twice, and each label has a budget."""
     names = [metric.name for metric in semconv.METRICS]
@@ -47,6 +73,7 @@ def test_public_names_are_counted_and_proven() -> None:
         for name, value in vars(otel_genapp).items()
         if not name.startswith("_") and name != "annotations" and not isinstance(value, ModuleType)
     )
-    assert sorted(name for name in otel_genapp.__all__ if name != "__version__") == exported
+    loaded_later = ["SessionSummary", "Telemetry"]
+    assert sorted({*otel_genapp.__all__, *loaded_later} - {"__version__"}) == sorted(exported + loaded_later)
     assert list(otel_genapp.__all__) == sorted(otel_genapp.__all__)
     assert len(otel_genapp.__all__) <= PUBLIC_NAMES_MAX

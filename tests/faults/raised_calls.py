@@ -217,6 +217,9 @@ CALLED: tuple[Entry, ...] = (
 
 ROUTES = (
     "/prometheus",
+    "/health",
+    "/health/database",
+    "/events/sla?window=7d",
     "/events/metrics?step=60",
     "/events/metrics/sessions",
     "/events/metrics/session/anna",

@@ -38,8 +38,9 @@ LEFT_ALONE = frozenset({
 
 FRONT = (
     # Called by `logging` and structlog themselves: here the guards begin.
-    "otel_genapp.logs._ContextFactory.__call__", "otel_genapp.logs._CleanUrls.filter",
-    "otel_genapp.logs.RedactSecrets.filter", "otel_genapp.logs.add_context", "otel_genapp.logs.redact_secrets",
+    "otel_genapp.logs.installation._ContextFactory.__call__", "otel_genapp.logs.installation._CleanUrls.filter",
+    "otel_genapp.logs.redaction.RedactSecrets.filter", "otel_genapp.logs.redaction.redact_secrets",
+    "otel_genapp.logs.fields.add_context", "otel_genapp.logs.lines.JsonLines.format",
     # The bodies of our own threads, and what only sets an event for them.
     "otel_genapp.pipeline.events.EventBus._deliver", "otel_genapp.pipeline.folds.Folds._run",
     "otel_genapp.pipeline.export.dispatch.Dispatch._run", "otel_genapp.pipeline.export.delivery.Delivery._run",

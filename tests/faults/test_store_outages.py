@@ -92,6 +92,36 @@ def test_a_database_that_comes_up_later(tmp_path: Path) -> None:
             assert eventually(lambda: telemetry.totals().get("total_requests") == 30)
 
 
+def test_a_store_without_a_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Telemetry starts, one warning and `status()` name the place and the remedy, and nothing is lost when it is made."""
+    folder = tmp_path / "nope"
+    says = f"the store {folder}/x.db cannot be opened: there is no directory {folder}; create it, or correct GENAPP_STORE"
+    with init_telemetry("shop", "prod", internal_auth="t", store=f"sqlite:///{folder}/x.db") as telemetry:
+        for _ in range(2):
+            assert [note for note in telemetry.status()["notes"] if note.startswith(says)] != []
+            call_llm(3)
+            assert telemetry.totals() == {}
+        assert [one.levelname for one in caplog.records if one.getMessage().startswith(says)] == ["WARNING"]
+        folder.mkdir()
+        assert telemetry.totals()["total_requests"] == 6
+        assert telemetry.status()["notes"] == []
+
+
+def test_a_store_that_is_away_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """`status()` and one warning say which store takes no records, without its password."""
+    url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/x"
+    with init_telemetry("shop", "prod", internal_auth="t", store=url) as telemetry:
+        call_llm(1)
+        assert telemetry.totals() == {}
+        (note,) = telemetry.status()["notes"]
+        assert eventually(lambda: [one.getMessage() for one in caplog.records].count(note) == 1)
+    assert note.startswith(
+        "the store postgresql+psycopg://127.0.0.1:1/x takes no records (OperationalError): start"
+    )
+    assert [one.getMessage() for one in caplog.records].count(note) == 1
+    assert "hunter2" not in caplog.text + note
+
+
 def test_a_damaged_file_is_put_aside(tmp_path: Path) -> None:
     """A SQLite file that is none any more is kept under another name, and a new one goes on."""
     tmp_path.chmod(0o700)

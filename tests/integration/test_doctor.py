@@ -127,6 +127,8 @@ def dead_port() -> int:
 PLANTED: dict[str, tuple[Plant, str, str, str]] = {
     "a misspelt variable": (lambda it: it.set(GENAPP_STATEDIR="/x"), "problem", "GENAPP_STATEDIR is read by nobody", "write GENAPP_STATE_DIR"),
     "a wrong value": (lambda it: it.set(GENAPP_ENV="production"), "problem", "env must be one of", "correct the value"),
+    "a wrong value of an option": (lambda it: it.arguments.extend(["--env", "production"]), "problem", "env must be one of", "correct the value"),
+    "no app": (lambda it: it.set(GENAPP_APP=""), "problem", "no app is named", "give --app NAME, or set GENAPP_APP; on this host there are: none"),
     "no token": (lambda it: it.set(GENAPP_INTERNAL_AUTH=""), "problem", "no token in prod", "set GENAPP_INTERNAL_AUTH"),
     "a disabled SDK": (lambda it: it.set(OTEL_SDK_DISABLED="true"), "warning", "nothing is recorded", "unset OTEL_SDK_DISABLED"),
     "no sampling": (lambda it: it.set(OTEL_TRACES_SAMPLER="always_off"), "warning", "no spans are exported", "numbers stay exact"),
@@ -137,9 +139,15 @@ PLANTED: dict[str, tuple[Plant, str, str, str]] = {
     "a dead collector": (
         lambda it: it.set(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{dead_port()}"), "problem", "cannot be reached", "start it",
     ),
+    "nobody to take spans": (
+        lambda it: it.set(GENAPP_STORE=f"clickhouse://127.0.0.1:{dead_port()}/x"), "warning", "has traces from a collector only", "set OTEL_EXPORTER_OTLP_ENDPOINT",
+    ),
     "a newer store": (newer_store, "problem", "schema version 999", "do as the message says"),
     "a dead store": (
         lambda it: it.set(GENAPP_STORE=f"postgresql+psycopg://me:hunter2@127.0.0.1:{dead_port()}/x"), "problem", "postgresql+psycopg://127.0.0.1", "correct GENAPP_STORE",
+    ),
+    "a store nowhere": (
+        lambda it: it.set(GENAPP_STORE=f"sqlite:///{it.folder}/nope/x.db"), "problem", "/nope; create it, or correct GENAPP_STORE", "do as the message says",
     ),
     "a linked directory": (linked_directory, "problem", "is a symbolic link", "GENAPP_STATE_DIR"),
     "an open directory": (open_directory, "problem", "may be read by others", "chmod 700"),
@@ -160,6 +168,11 @@ def test_a_healthy_set_up_has_no_problem(patient: Patient) -> None:
     assert {"versions", "settings", "state directory", "store", "collector", "redaction"} <= {
         one["check"] for one in found
     }
+    assert list(patient.folder.iterdir()) == []
+    patient.set(GENAPP_STORE=f"sqlite:///{patient.folder}/none.db")
+    code, found = findings(patient)
+    (said,) = [one["found"] for one in found if one["check"] == "store"]
+    assert (code, said) == (0, f"{patient.folder}/none.db will be made")
     assert list(patient.folder.iterdir()) == []
 
 
@@ -211,11 +224,29 @@ def test_a_running_service(patient: Patient) -> None:
         assert "1 calls told no tokens: somebody model-nobody-prices" in said
         assert "1 calls have no price: somebody model-nobody-prices" in said
         patient.set(GENAPP_INTERNAL_AUTH="wr0ng")
+        patient.arguments += ["--token", "t0ken"]
+        assert findings(patient)[0] == 0
+        del patient.arguments[-2:]
         code, found = findings(patient)
         assert (
             code,
             [one["found"] for one in found if "does not take this token" in one["found"]] != [],
         ) == (1, True)
+
+
+def test_without_an_app(patient: Patient) -> None:
+    """The apps of this host are named, and what else is wrong is said too."""
+    for name in ("shop-bot-prod", "shop-dev"):
+        (patient.folder / name).mkdir()
+        (patient.folder / name / "ledger.db").touch()
+    patient.set(GENAPP_APP="", GENAPP_ENV="production")
+    code, found = findings(patient)
+    said = [(one["found"], one["remedy"]) for one in found if one["check"] == "settings"]
+    assert (code, len(said)) == (1, 2)
+    here = "--app shop-bot --env prod, --app shop --env dev"
+    remedy = f"give --app NAME, or set GENAPP_APP; on this host there are: {here}"
+    assert said[0] == ("no app is named", remedy)
+    assert "'production'" in said[1][0]
 
 
 def test_for_people(patient: Patient) -> None:

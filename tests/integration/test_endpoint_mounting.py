@@ -27,10 +27,12 @@ AUTH = {"x-internal-auth": "token"}
 OPEN = Settings(app="shop", env="prod", internal_auth=("token",))
 CLOSED = Settings(app="shop", env="prod")
 GUARDED = (
-    "GET /events/metrics", "GET /events/metrics/sessions", "GET /events/metrics/session/{id}",
-    "DELETE /events/metrics/session/{id}", "GET /events/traces/{correlation_id}", "GET /genapp/",
+    "GET /events/sla", "GET /events/metrics", "GET /events/metrics/sessions", "GET /events/metrics/session/{id}",
+    "DELETE /events/metrics/session/{id}", "GET /events/traces/{correlation_id}", "GET /events/integrations",
+    "GET /analytics/report/{period}", "GET /analytics/export", "GET /genapp/",
 )  # fmt: skip
-MOUNTED = dict.fromkeys(("GET /prometheus", *GUARDED), "mounted")
+UNGUARDED = ("GET /prometheus", "GET /health", "GET /health/{check}")
+MOUNTED = dict.fromkeys((*UNGUARDED, *GUARDED), "mounted")
 THEIRS = "not mounted: the app has a route of its own there"
 SESSION = "/events/metrics/session/s1"
 
@@ -79,7 +81,10 @@ def app(request: pytest.FixtureRequest) -> Any:
 def test_closed_gate_mounts_no_guarded_route(app: Any) -> None:
     """Without a token in production only the open endpoint is there, and the status says why."""
     why = "not mounted: no token is configured for prod; set GENAPP_INTERNAL_AUTH (or internal_auth)"
-    assert mount(app, settings=CLOSED) == {"GET /prometheus": "mounted", **dict.fromkeys(GUARDED, why)}
+    assert mount(app, settings=CLOSED) == {
+        **dict.fromkeys(UNGUARDED, "mounted"),
+        **dict.fromkeys(GUARDED, why),
+    }
     with serving(app) as client:
         assert statuses(client, "/prometheus", "/events/metrics", SESSION, "/own") == [200, 404, 404, 200]
 
@@ -212,6 +217,33 @@ def test_routes_of_the_app_win(make: Callable[[], Any]) -> None:
         assert [answer.body.strip(b'"') for answer in got] == [b"theirs", b"theirs s1"]
         assert client.ask(SESSION, method="DELETE", headers=AUTH).body == b'{"cleared": "s1"}'
         assert statuses(client, "/events/metrics") == [200]
+
+
+@pytest.mark.parametrize("make", [fastapi_app, flask_app])
+@pytest.mark.parametrize("mounts_first", [True, False])
+def test_health_pages_of_the_app_stay_there(make: Callable[[], Any], *, mounts_first: bool) -> None:
+    """The app's `/health/live` and its included ones answer, whenever they came; its catch-all hides none of ours."""
+    app = make()
+    if mounts_first:
+        mount(app)
+    if isinstance(app, FastAPI):
+        router = APIRouter(prefix="/health")
+        router.add_api_route("/ready", lambda: "theirs")
+        app.add_api_route("/health/live", lambda: "theirs")
+        app.include_router(router)
+        app.add_api_route("/{rest:path}", lambda: "anything")
+    else:
+        app.add_url_rule("/health/live", view_func=lambda: "theirs", endpoint="live")
+        app.add_url_rule("/health/ready", view_func=lambda: "theirs", endpoint="ready")
+        app.add_url_rule("/<path:rest>", view_func=lambda rest: f"anything {rest}", endpoint="rest")
+    if not mounts_first:
+        mount(app)
+    with serving(app) as client:
+        found = {
+            path: client.ask(f"/health/{path}") for path in ("live", "ready", "database", "a%2Fb", "%ff")
+        }
+    assert [found[path].body.strip(b'"') for path in ("live", "ready")] == [b"theirs"] * 2
+    assert [found[path].status for path in ("database", "a%2Fb", "%ff")] == [503, 200, 404]
 
 
 def test_dependencies_of_the_app_do_not_apply() -> None:

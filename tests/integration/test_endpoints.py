@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from fastapi import FastAPI
@@ -27,12 +27,18 @@ AUTH = {"x-internal-auth": TOKEN}
 FRAMEWORKS = ("fastapi", "flask")
 ALL_MOUNTED = {
     "GET /prometheus": "mounted",
+    "GET /health": "mounted",
+    "GET /health/{check}": "mounted",
+    "GET /events/sla": "mounted",
     "GET /events/metrics": "mounted",
     "GET /events/metrics/sessions": "mounted",
     "GET /events/metrics/session/{id}": "mounted",
     "DELETE /events/metrics/session/{id}": "mounted",
+    "GET /analytics/report/{period}": "mounted",
+    "GET /analytics/export": "mounted",
     "GET /genapp/": "mounted",
     "GET /events/traces/{correlation_id}": "mounted",
+    "GET /events/integrations": "mounted",
 }
 ODD_IDS = [
     "chat:42", "a/b", "/a", "a/", "//a//b//", "a b", "a+b", "a%2Fb", "a?b#c", ".", "..", "../../etc/passwd",
@@ -115,7 +121,7 @@ def test_every_guarded_route_wants_a_token(client: Client, reading: FakeReading)
     refused = [client.ask(path, method=method) for method, path in routes]
     assert [told(answer) for answer in refused] == [
         (401, {"error": "missing or wrong x-internal-auth header"})
-    ] * 5
+    ] * len(routes)
     assert "s1" in reading.sessions.ids
     admitted = [
         client.ask("/events/metrics", headers={name: token}).status
@@ -185,7 +191,11 @@ LIMIT = "limit must be a whole number from 1 to 1000"
     ],
 )
 def test_bad_parameters_are_named(client: Client, target: str, error: str) -> None:
-    """A parameter that cannot be understood is a 400 that names it and says what is allowed."""
+    """A parameter that cannot be understood is a 400 that names it, its value in short, and what is allowed."""
+    got = " and ".join(
+        repr(unquote(one.partition("=")[2])[:40]) for one in target.partition("?")[2].split("&")
+    )
+    error = f"{error}, got {got}"
     assert told(client.ask(f"/events/metrics{target}", headers=AUTH)) == (400, {"error": error})
 
 
@@ -257,11 +267,18 @@ def test_traces_of_a_correlation_id(client: Client) -> None:
     assert found == (200, traces_dict("cid", FakeTraces().by_correlation_id("cid"), notes=()))
     unknown = {"error": "no such trace", "correlation_id": "a.b:c-d_1"}
     assert told(client.ask("/events/traces/a.b:c-d_1", headers=AUTH)) == (404, unknown)
-    refused = {"error": "a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -"}
+    refused = "a correlation id is 1 to 128 of A-Z a-z 0-9 . _ : -, got"
     for odd in ODD_IDS:
         if not is_id(odd) and odd:
             url = f"/events/traces/{quote(odd, safe='')}"
-            assert told(client.ask(url, headers=AUTH)) == (400, refused)
+            assert told(client.ask(url, headers=AUTH)) == (400, {"error": f"{refused} {odd[:40]!r}"})
+
+
+def test_integrations(client: Client, reading: FakeReading) -> None:
+    """The services the application calls, behind the token."""
+    answer = client.ask("/events/integrations", headers=AUTH)
+    assert told(answer) == (200, {"integrations": [{"host": reading.name}]})
+    assert client.ask("/events/integrations").status == 401
 
 
 def test_an_answer_says_what_it_lacks(client: Client, reading: FakeReading) -> None:
@@ -284,14 +301,45 @@ def test_own_errors_say_nothing(broken: Client, expected_own_errors: list[OwnErr
     """Whatever fails behind an endpoint is a 500 without a word of it, reported as an own error."""
     targets = [
         "/prometheus", "/events/metrics", "/events/metrics/sessions", "/events/metrics/session/s1",
-        "/events/traces/cid",
+        "/events/traces/cid", "/events/integrations",
     ]  # fmt: skip
     answers = [told(broken.ask(target, headers=AUTH)) for target in targets]
-    assert answers == [(500, {"error": "internal error"})] * 5
+    assert answers == [(500, {"error": "internal error"})] * 6
     assert [(own.site, type(own.error)) for own in expected_own_errors] == [
         ("serve", ValueError),
         ("serve", ValueError),
-        ("serve", RuntimeError),
-        ("serve", RuntimeError),
-        ("serve", RuntimeError),
+        *[("serve", RuntimeError)] * 4,
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "said"),
+    [
+        ("/health", 200, {"status": "degraded", "services": {"asked": None}}),
+        ("/health/database", 503, {"status": "unhealthy", "services": {"asked": "database"}}),
+        ("/health/a%2Fb", 200, {"status": "healthy", "services": {"asked": "a/b"}}),
+        ("/health/a/b", 200, {"status": "healthy", "services": {"asked": "a/b"}}),
+        ("/health/", 404, {"error": "no such check"}),
+        ("/health/%0d%0anothing", 404, {"error": "no such check"}),
+        ("/events/sla", 200, {"window_s": None}),
+        ("/events/sla?window=7d", 200, {"window_s": 604800.0}),
+        ("/events/sla?window=90", 200, {"window_s": 90.0}),
+    ],
+)
+def test_health_and_sla(client: Client, target: str, status: int, said: object) -> None:
+    """Health is 503 where unhealthy, and the window of the SLA is understood."""
+    assert told(client.ask(target, headers=AUTH)) == (status, said)
+
+
+@pytest.mark.parametrize("window", ["soon", "-1d", "1", "367d", "1e9", "7d7d"])
+def test_a_window_is_a_time(client: Client, window: str) -> None:
+    """A window that is none is refused with what is allowed."""
+    error = f"window must be whole seconds or a form like 60s, 5m, 1h, 1d, from 60s to 366d, got {window!r}"
+    assert told(client.ask(f"/events/sla?window={window}", headers=AUTH)) == (400, {"error": error})
+
+
+@pytest.mark.usefixtures("expected_own_errors")
+def test_a_fault_behind_health_says_nothing(broken: Client) -> None:
+    """An internal error is 500 without a word of what it was."""
+    answers = [broken.ask(path, headers=AUTH) for path in ("/health", "/health/x", "/events/sla")]
+    assert [told(answer) for answer in answers] == [(500, {"error": "internal error"})] * 3

@@ -20,7 +20,17 @@ from fastapi import FastAPI
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from otel_genapp import action_tracking, llm_call, record_error, semconv
+from otel_genapp import (
+    action_tracking,
+    bind,
+    hub,
+    llm_call,
+    record_error,
+    record_feedback,
+    record_message,
+    record_outcome,
+    semconv,
+)
 from otel_genapp.fake_llm import FakeLLMServer
 from otel_genapp.testing import Captured, capture_telemetry
 from tests.serving import Client, uvicorn_serving, werkzeug_serving
@@ -89,12 +99,29 @@ def label_sets(text: str) -> dict[str, set[tuple[str, ...]]]:
     return found
 
 
+def talk() -> None:
+    """A conversation in which everything happens, and an update of a bot."""
+    running = hub.active
+    assert running is not None
+    running.families.bot_update_lag.record(1, ("shop_bot",))
+    running.families.bot_throttled.announce(("shop_bot",))
+    with bind(session_id="anna", user_id="u1"):
+        record_message("web", "order")
+        record_feedback(csat=1)
+        record_outcome(resolved=True, intent_correct=True)
+        record_message("web", "order")
+
+
 def test_families_and_labels_are_the_contract(traffic: tuple[Captured, Client]) -> None:
     """Every family of semconv is there with its label set on every series, and nothing else."""
     with FakeLLMServer() as llm:
         asked = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
         assert httpx.post(f"{llm.base_url}/chat/completions", json=asked).status_code == 200
-    _, server = traffic
+    got, server = traffic
+    talk()
+    got.telemetry.health.add("database", lambda: True)
+    got.telemetry.flush()
+    until(lambda: got.value("genapp_health_up") == 1)
     found = label_sets(server.ask("/prometheus").body.decode())
     own = {name: sets for name, sets in found.items() if not name.startswith(SYSTEM_PREFIXES)}
     expected = {metric.name: {tuple(sorted({*metric.labels, "env", "app"}))} for metric in semconv.METRICS}

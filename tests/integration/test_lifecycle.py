@@ -50,7 +50,7 @@ def endings(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> E
             program.serve()
         return program.end()
 
-    with collecting("black_hole") as hole, ThreadPoolExecutor(16) as pool:
+    with collecting("black_hole") as hole, ThreadPoolExecutor(6) as pool:
         settings_of: dict[str, dict[str, str]] = {
             "dead": {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": hole.endpoint,
@@ -104,6 +104,7 @@ def test_the_process_ends_as_without_us(kind: str, endings: Endings) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ENDS_ALONE])
 def test_what_is_dead_delays_the_end_by_seconds_only(kind: str, endings: Endings) -> None:
-    """Nothing behind it keeps a process for longer than 5 seconds."""
-    added_s = endings[kind, "dead"].seconds - endings[kind, "bare"].seconds
-    assert added_s <= STOP_S + PROCESS_S
+    """With nothing behind it alive a process is gone within 5 seconds."""
+    dead_s, bare_s = (endings[kind, arm].seconds for arm in ("dead", "bare"))
+    print(f"{kind}: {dead_s:.1f} s, without us {bare_s:.1f} s")  # noqa: T201 - shown with -rP
+    assert dead_s <= STOP_S + PROCESS_S

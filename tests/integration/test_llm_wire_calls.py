@@ -275,6 +275,25 @@ def test_rate_limits_are_on_the_span(got: Captured) -> None:
     assert (span.attributes or {})["http.response.header.x-ratelimit-remaining-requests"] == ("59",)
 
 
+def test_headroom_is_a_gauge(got: Captured) -> None:
+    """What is left of the rate limits after the last answer that told, by provider and kind."""
+    family = "genapp_rate_limit_remaining_ratio"
+    left = iter([b"59", b"15", b"many"])
+
+    def answer(_asked: object) -> Canned:
+        headers = {
+            "X-RateLimit-Limit-Requests": "60",
+            "X-RateLimit-Remaining-Requests": next(left).decode(),
+            "content-type": "application/json",
+        }
+        return Canned([b'{"id":"a","choices":[]}'], headers=headers)
+
+    with serving(answer) as canned:
+        for _ in range(3):
+            httpx2.post(canned.url("/v1/chat/completions"), json={"model": "gpt-5", "messages": MESSAGES})
+    assert got.value(family, provider="openai", kind="requests") == 0.25
+
+
 def test_it_can_be_turned_off(server: FakeLLMServer) -> None:
     """With `llm_wire=False` requests to models are HTTP requests and nothing more."""
     with capture_telemetry(llm_wire=False) as got, sdk(server) as client:

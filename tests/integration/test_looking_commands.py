@@ -129,12 +129,14 @@ def test_text_for_people(service: tuple[Telemetry, Client], tmp_path: Path) -> N
         ("sessions --url http://127.0.0.1:1", {"GENAPP_INTERNAL_AUTH": "x"}, "does not answer"),
         ("sessions --url 127.0.0.1:1", {"GENAPP_INTERNAL_AUTH": "x"}, "--url must begin with http"),
         ("sessions --url http://127.0.0.1:1", {}, "a service wants a token: set GENAPP_INTERNAL_AUTH"),
-        ("sessions", {"GENAPP_STATE_DIR": "/nowhere"}, "which app? name one with --app and --env"),
+        ("sessions", {"GENAPP_STATE_DIR": "/nowhere"}, "/nowhere does not exist"),
+        ("sessions", {}, "which app? name one with --app and --env"),
         (
             "sessions --app other --env dev",
             {"GENAPP_STATE_DIR": "/nowhere"},
-            "other in dev has no state directory",
+            "/nowhere does not exist, or is no directory: correct --state-dir or GENAPP_STATE_DIR",
         ),
+        ("sessions --app other --env dev", {}, "other in dev has no state directory"),
         ("trace bad/id --store memory://", {}, "a correlation id is 1 to 128"),
         ("sessions --store mysql://x", {}, "store must begin with one of"),
         ("sessions --limit 0", {}, "must be a whole number from 1 to 1000"),
@@ -148,6 +150,27 @@ def test_what_cannot_be_read_says_why(command: str, environment: dict[str, str],
     assert says in found.stderr
     assert "Traceback" not in found.stderr
     assert not Path("/nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["report daily", "export", "session x", "sessions", "tail --no-follow", "trace x"]
+)
+def test_looking_makes_no_store(command: str, tmp_path: Path) -> None:
+    """A SQLite file that is not there is named with the remedy, in a directory or without one; nothing is made."""
+    for path in (tmp_path / "none.db", tmp_path / "nope" / "x.db"):
+        found = run(*command.split(), "--store", f"sqlite:///{path}")
+        says = f"otel-genapp: the store {path} is not there: correct --store or GENAPP_STORE\n"
+        assert (found.returncode, found.stdout, found.stderr) == (2, "", says)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_does_not_answer() -> None:
+    """It is named on one line without its password, and the exit code is 2."""
+    found = run("sessions", "--store", "postgresql+psycopg://me:hunter2@127.0.0.1:1/x")
+    assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
+    assert "the store postgresql+psycopg://127.0.0.1:1/x cannot be read: " in found.stderr
+    assert "start it, or correct --store or GENAPP_STORE" in found.stderr
+    assert "hunter2" not in found.stderr
 
 
 def test_following(service: tuple[Telemetry, Client], tmp_path: Path) -> None:

@@ -166,6 +166,21 @@ def test_calls_of_other_ids_within_a_trace_are_its_own() -> None:
     )
 
 
+@pytest.mark.parametrize("store", ["memory://", ""], ids=["memory", "sqlite"])
+def test_a_cleared_session_leaves_no_trace(store: str) -> None:
+    """Nothing that names it is kept, not even what ended a moment ago; the totals keep its calls."""
+    with init_telemetry("shop", "dev", internal_auth="test", store=store) as telemetry:
+        for name in ("anna", "ben"):
+            with bind(session_id=name, correlation_id=f"of-{name}"), llm_call("gpt-5", "openai") as call:
+                call.usage(input=2, output=1)
+        assert telemetry.sessions.clear("anna") is True
+        assert telemetry.traces.by_correlation_id("of-anna") == []
+        [kept] = telemetry.traces.by_correlation_id("of-ben")
+        assert (len(kept.spans), len(kept.llm_calls)) == (1, 1)
+        assert telemetry.totals()["total_requests"] == 2
+        assert telemetry.sessions.clear("anna") is False
+
+
 def test_without_room_for_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 0 megabytes calls are shown alone, and answer and status say so."""
     with capture_telemetry(trace_megabytes=0) as got:

@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_genapp import bind, init_telemetry, quiet, shutdown
-from otel_genapp.records import Record
+from otel_genapp.records import UsageRecord
 from tests.programs import llm_matrix_clients
 
 INSTRUMENTORS = {
@@ -130,7 +130,7 @@ def run(call: Callable[[], Any], session: str, *, loop: asyncio.Runner) -> None:
             loop.run(outcome, context=contextvars.copy_context())
 
 
-def counted(telemetry: Any, records: list[Record]) -> dict[str, Any]:
+def counted(telemetry: Any, records: list[UsageRecord]) -> dict[str, Any]:
     """What is known of each session and of the calls in none, and what the counters say."""
     totals = telemetry.totals()  # folds what is still queued
     attempts: Counter[str] = Counter()
@@ -186,7 +186,7 @@ def measure(spec: dict[str, Any], cell: dict[str, Any]) -> dict[str, Any]:
     return {**found, "own_errors": errors}
 
 
-def _watch_records(telemetry: Any) -> list[Record]:
+def _watch_records(telemetry: Any) -> list[UsageRecord]:
     store, seen = telemetry._machinery.store, []
     apply = store.apply
 

@@ -72,6 +72,18 @@ FULL = {
     "GENAPP_TRACE_DAYS": "3",
     "GENAPP_TRACE_MEGABYTES": "0",
     "GENAPP_TRACE_URL": "https://jaeger.example.com/trace/{trace_id}?uiEmbed={x}",
+    "GENAPP_CRITICAL_WORDS": "lawyer, refund",
+    "GENAPP_KEEP_COMMENTS": "true",
+    "GENAPP_REPEAT_HOURS": "48",
+    "GENAPP_USER_ID_KEY": "sixteen or longer",
+    "GENAPP_HEALTH_AUTH": "1",
+    "GENAPP_SLA_UPTIME": "0.99",
+    "GENAPP_SLA_RESPONSE_MS": "800",
+    "GENAPP_SLA_RESPONSE_SHARE": "0.9",
+    "GENAPP_SLA_WINDOW_DAYS": "7",
+    "GENAPP_LOGGING": "json",
+    "GENAPP_OTLP_LOGS": "yes",
+    "GENAPP_PROFILE_ACTIONS": "digest_task, menu_handler",
 }
 
 
@@ -104,6 +116,18 @@ def test_every_setting_has_its_variable() -> None:
         trace_days=3,
         trace_megabytes=0,
         trace_url="https://jaeger.example.com/trace/{trace_id}?uiEmbed={x}",
+        critical_words=("lawyer", "refund"),
+        keep_comments=True,
+        repeat_hours=48,
+        user_id_key="sixteen or longer",
+        health_auth=True,
+        sla_uptime=0.99,
+        sla_response_ms=800.0,
+        sla_response_share=0.9,
+        sla_window_days=7,
+        logging="json",
+        otlp_logs=True,
+        profile_actions=("digest_task", "menu_handler"),
     )
 
 
@@ -150,12 +174,20 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"app": "x" * 129}, "app must be 1 to 128 printable characters"),
     ({"app": 5}, "app must be text, got int"),
     ({"app": "a", "env": "staging"}, "env must be one of dev, preprod, prod, got 'staging'"),
-    ({"app": "a", "evn": "dev"}, "unknown setting 'evn'; known are app, client_paths, env,"),
+    ({"app": "a", "evn": "dev"}, "unknown setting 'evn'; known are app, client_paths, critical_words, env,"),
     ({"app": "a", "fastapi_spans": "both"}, "fastapi_spans must be one of native, contrib, got 'both'"),
     ({"app": "a", "session_limit": 0}, "session_limit must be at least 1, got 0"),
     ({"app": "a", "session_limit": "many"}, "session_limit must be a whole number, got 'many'"),
     ({"app": "a", "session_limit": float("inf")}, "session_limit must be a whole number, got inf"),
     ({"app": "a", "prometheus_auth": "perhaps"}, "prometheus_auth must be true or false, got 'perhaps'"),
+    ({"app": "a", "sla_uptime": 99.9}, "sla_uptime must be above 0 and at most 1, got 99.9"),
+    ({"app": "a", "sla_uptime": "high"}, "sla_uptime must be a number, got 'high'"),
+    (
+        {"app": "a", "sla_response_ms": float("nan")},
+        "sla_response_ms must be above 0 and at most 600000, got nan",
+    ),
+    ({"app": "a", "sla_response_share": 0}, "sla_response_share must be above 0 and at most 1, got 0.0"),
+    ({"app": "a", "sla_window_days": 367}, "sla_window_days must be 1 to 366, got 367"),
     ({"app": "a", "internal_auth": 5}, "internal_auth must be text or a sequence of texts"),
     ({"app": "a", "internal_auth": [b"x"]}, "internal_auth must be text or a sequence of texts"),
     ({"app": "a", "internal_auth": "x" * 1025}, "internal_auth has an empty token or one over 1024 bytes"),
@@ -213,7 +245,9 @@ OTEL = [
     ({"OTEL_SDK_DISABLED": "1"}, OtelEnvironment()),
     (
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"},
-        OtelEnvironment(traces_endpoint="http://c:4318", metrics_endpoint="http://c:4318"),
+        OtelEnvironment(
+            traces_endpoint="http://c:4318", metrics_endpoint="http://c:4318", logs_endpoint="http://c:4318"
+        ),
     ),
     (
         {
@@ -222,17 +256,23 @@ OTEL = [
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m:4318",
             "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "grpc",
         },
-        OtelEnvironment(metrics_endpoint="http://m:4318", metrics_protocol="grpc"),
+        OtelEnvironment(
+            metrics_endpoint="http://m:4318", metrics_protocol="grpc", logs_endpoint="http://c:4318"
+        ),
     ),
     (
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "c:4317"},
         OtelEnvironment(
             traces_endpoint="c:4317",
             metrics_endpoint="c:4317",
+            logs_endpoint="c:4317",
             traces_protocol="grpc",
             metrics_protocol="grpc",
+            logs_protocol="grpc",
         ),
     ),
+    ({"OTEL_LOGS_EXPORTER": "console,otlp"}, OtelEnvironment(logs_wanted=True)),
+    ({"OTEL_BLRP_SCHEDULE_DELAY": "250"}, OtelEnvironment(log_delay_s=0.25)),
     ({"OTEL_ATTRIBUTE_COUNT_LIMIT": "500"}, OtelEnvironment(attribute_limit_set=True)),
     ({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, OtelEnvironment(span_queue_size=100)),
     *(

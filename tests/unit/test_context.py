@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from otel_genapp.context import (
     first_report,
     forget_failures,
     leave,
+    remembered_ids,
     start_in_no_context,
 )
 
@@ -280,3 +282,39 @@ def test_threads_of_ours_start_in_no_context() -> None:
     finally:
         ThreadingInstrumentor().uninstrument()
     assert seen == [Bound(), Bound(None, "s1")]
+
+
+class RefusingError(Exception):
+    """An error that takes no attributes."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise RuntimeError(name)
+
+    @property
+    def __dict__(self) -> dict[str, object]:  # type: ignore[override]
+        raise AttributeError("planted")
+
+
+def passed_out(error: BaseException, **ids: str) -> Mapping[str, str]:
+    """What `error` remembers after it has left a `bind`."""
+    with suppress(BaseException), bind(**ids):
+        raise error
+    return remembered_ids(error)
+
+
+def test_an_error_remembers_its_ids() -> None:
+    """The innermost ids stay while it passes out; of another piece of work it takes the new ones."""
+    error = ValueError("no")
+    assert remembered_ids(error) == {}
+    with suppress(ValueError), bind(session_id="s1"):
+        passed_out(error, correlation_id="c1")
+        raise error
+    assert remembered_ids(error) == {"session_id": "s1", "correlation_id": "c1"}
+    assert passed_out(error, session_id="s2") == {"session_id": "s2"}
+    assert passed_out(asyncio.CancelledError(), session_id="s3") == {"session_id": "s3"}
+
+
+def test_an_error_that_refuses_is_left_alone() -> None:
+    """One that takes no attributes passes as it is, and so does one that is none of the application's."""
+    assert passed_out(RefusingError("no"), session_id="s1") == {}
+    assert passed_out(GeneratorExit(), session_id="s1") == {}

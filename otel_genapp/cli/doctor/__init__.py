@@ -10,7 +10,7 @@ from typing import Any
 
 from otel_genapp.cli.doctor import places, services, setting_up
 from otel_genapp.cli.doctor.findings import Check, Examined, Finding
-from otel_genapp.config import process_environment, read_settings
+from otel_genapp.config import ENVIRONMENT, process_environment, read_settings
 from otel_genapp.errors import ConfigError
 
 CHECKS: tuple[Check, ...] = (
@@ -31,25 +31,31 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--url", default="", help="a running service to look at, such as http://localhost:8000"
     )
+    parser.add_argument(
+        "--token",
+        help=f"for the service; better in {ENVIRONMENT['internal_auth']}, where nobody else sees it",
+    )
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
     parser.set_defaults(run=_run)
 
 
-def examine(app: str | None = None, *, env: str | None = None, url: str = "") -> Iterator[Finding]:
+def examine(
+    app: str | None = None, *, env: str | None = None, url: str = "", token: str | None = None
+) -> Iterator[Finding]:
     """All findings, as they are made; nothing is started or changed."""
     environ = process_environment()
     try:
         settings = read_settings(environ, app=app, env=env)
     except ConfigError:
         settings = None
-    examined = Examined(environ, settings, url)
+    examined = Examined(environ, settings, url, token=token, app=app, env=env)
     for check in CHECKS:
         yield from check(examined)
 
 
 def _run(given: argparse.Namespace) -> int:
     findings = []
-    for finding in examine(given.app, env=given.env, url=given.url):
+    for finding in examine(given.app, env=given.env, url=given.url, token=given.token):
         findings.append(finding)
         if not given.json:
             sys.stdout.write(f"{_MARKS[finding.level]:8} {finding.check:16} {_plain(finding.found)}\n")

@@ -27,11 +27,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What is examined: the environment, the settings it leads to (None where it cannot), a service's address."""
+    """What is examined: the environment, the settings it leads to (None where it cannot), a service's address, what options say."""
 
     environ: Mapping[str, str]
     settings: Settings | None
     url: str = ""
+    token: str | None = None
+    app: str | None = None
+    env: str | None = None
 
 
 Check = Callable[[Examined], Iterator[Finding]]

@@ -9,11 +9,9 @@ import socket
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -21,6 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_genapp.cli.doctor.findings import Examined, Finding
+from otel_genapp.cli.stores import NOT_THERE, missing, said_by, within
 from otel_genapp.config import ENVIRONMENT, Settings, state_home, without_userinfo
 from otel_genapp.errors import GenappError
 from otel_genapp.ledger.opening import open_store
@@ -28,7 +27,6 @@ from otel_genapp.pipeline.pricing import Prices
 from otel_genapp.pipeline.redact import redacted
 from otel_genapp.state_directory import StateDirectory, directory_name
 
-T = TypeVar("T")
 ANSWER_S = 8.0
 _LEAST_FREE_BYTES = 200 * 2**20
 _SECRETS = {
@@ -78,29 +76,32 @@ def store(examined: Examined) -> Iterator[Finding]:
         return
     shown = without_userinfo(settings.store) or "SQLite in the state directory"
 
-    def ask() -> int:
+    def ask() -> int | str:
         opened = open_store(settings, StateDirectory(path if path.is_dir() else None), on_evict=lambda: None)
+        if opened.path is not None and missing(opened.path) == NOT_THERE and not opened.see_problem():
+            return f"{opened.path} will be made"
         try:
             return opened.store.sessions(limit=1, cursor=None).total
         finally:
             opened.store.close()
 
-    answer = _within(ANSWER_S, ask)
+    answer = within(ANSWER_S, ask)
     if isinstance(answer, int):
         yield Finding("store", "ok", f"{shown}: {answer:,} sessions")
+    elif isinstance(answer, str):
+        yield Finding("store", "ok", answer)
     elif answer is None:
         yield Finding(
             "store", "problem", f"{shown} does not answer within {ANSWER_S:g} s",
             f"start it, or correct {ENVIRONMENT['store']}; calls wait in the journal meanwhile",
         )  # fmt: skip
     else:
-        said = str(answer).splitlines()[0][:300]
         remedy = (
             "do as the message says"
             if isinstance(answer, GenappError)
             else f"correct {ENVIRONMENT['store']}, or start it"
         )
-        yield Finding("store", "problem", f"{shown}: {said}", remedy)
+        yield Finding("store", "problem", f"{shown}: {said_by(answer)}", remedy)
 
 
 def collector(examined: Examined) -> Iterator[Finding]:
@@ -109,6 +110,12 @@ def collector(examined: Examined) -> Iterator[Finding]:
     if settings is None:
         return
     endpoint, protocol = settings.otel.traces_endpoint, settings.otel.traces_protocol
+    if not endpoint and settings.store.startswith("clickhouse"):
+        yield Finding(
+            "collector", "warning", "no OTLP endpoint is set, and ClickHouse has traces from a collector only",
+            "set OTEL_EXPORTER_OTLP_ENDPOINT to a collector that has clickhouse.yaml; sessions need none",
+        )  # fmt: skip
+        return
     if not endpoint:
         yield Finding("collector", "ok", "no OTLP endpoint is set: spans stay in the store")
         return
@@ -204,17 +211,6 @@ def _inside(path: Path) -> Iterator[Finding]:
             "state directory", "warning", f"set aside as damaged: {', '.join(sorted(aside)[:5])}",
             "look at the disk; remove them when they are of no more use",
         )  # fmt: skip
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T | BaseException | None:
-    """What the work gives or raises, or None where it takes longer."""
-    pool = ThreadPoolExecutor(1)
-    asked = pool.submit(work)
-    wait([asked], seconds)
-    pool.shutdown(wait=False)
-    if not asked.done():
-        return None
-    return asked.exception() or asked.result()
 
 
 def _reached(host: str, port: int, *, shown: str) -> Finding:

@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_genapp import semconv
 from otel_genapp.cli.doctor.findings import Examined, Finding
-from otel_genapp.cli.sources import Service, SourceError
+from otel_genapp.cli.sources import Service
+from otel_genapp.cli.stores import SourceError
 from otel_genapp.errors import ConfigError
 
 _ANSWER_S = 10.0
@@ -29,7 +30,7 @@ def service(examined: Examined) -> Iterator[Finding]:
     if not examined.url:
         return
     try:
-        found = Service.of(examined.url, None)
+        found = Service.of(examined.url, examined.token)
         sessions = found.sessions(by="recent", limit=1)
     except (ConfigError, SourceError) as error:
         yield Finding("service", "problem", str(error), "do as the message says")

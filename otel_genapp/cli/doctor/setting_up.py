@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distributions, version
 
 from otel_genapp.cli.doctor.findings import Examined, Finding
-from otel_genapp.config import ENVIRONMENT, read_settings
+from otel_genapp.cli.sources import apps_here
+from otel_genapp.config import ENVIRONMENT, read_settings, said_by_environment
 from otel_genapp.errors import ConfigError
 
 _FRAMEWORKS = ("fastapi", "flask", "httpx", "httpx2", "aiohttp")
@@ -60,10 +61,16 @@ def variables(examined: Examined) -> Iterator[Finding]:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             remedy = f"write {close[0]}" if close else f"known are {', '.join(known)}"
             yield Finding("settings", "problem", f"{name} is read by nobody", remedy)
+    named = examined.app or said_by_environment("app", examined.environ)
+    if not named:
+        yield Finding("settings", "problem", "no app is named", _name_one(examined))
     try:
-        settings = examined.settings or read_settings(examined.environ)
+        # Without an app, whatever else is wrong is said all the same.
+        settings = read_settings(examined.environ, app=examined.app if named else "any", env=examined.env)
     except ConfigError as error:
         yield Finding("settings", "problem", str(error), "correct the value that is named")
+        return
+    if not named:
         return
     yield Finding("settings", "ok", f"app {settings.app}, env {settings.env}")
     if settings.otel.disabled:
@@ -86,6 +93,12 @@ def variables(examined: Examined) -> Iterator[Finding]:
             "settings", "warning", "PROMETHEUS_MULTIPROC_DIR is set: prometheus_client keeps files of its own",
             "our families need none: unset it unless other metrics of the app do",
         )  # fmt: skip
+
+
+def _name_one(examined: Examined) -> str:
+    here = [one.rpartition("-") for one in apps_here(said_by_environment("state_dir", examined.environ))]
+    listed = ", ".join(f"--app {app} --env {env}" for app, _, env in here)
+    return f"give --app NAME, or set {ENVIRONMENT['app']}; on this host there are: {listed or 'none'}"
 
 
 def instrumentation(examined: Examined) -> Iterator[Finding]:

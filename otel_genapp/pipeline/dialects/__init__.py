@@ -13,7 +13,8 @@ with tokens, which instrumentations set last, still makes a call of the span.
 """
 
 from otel_genapp.pipeline.dialects.facts import Facts, read, told
+from otel_genapp.pipeline.dialects.keys import SESSION_KEYS
 from otel_genapp.pipeline.dialects.kinds import SpanClass, classify
 from otel_genapp.pipeline.dialects.scopes import is_dialect_scope
 
-__all__ = ["Facts", "SpanClass", "classify", "is_dialect_scope", "read", "told"]
+__all__ = ["SESSION_KEYS", "Facts", "SpanClass", "classify", "is_dialect_scope", "read", "told"]

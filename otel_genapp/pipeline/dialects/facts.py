@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_genapp import semconv
+from otel_genapp.context import user_id_of
 from otel_genapp.hub import CallOutcome
 from otel_genapp.pipeline.dialects.keys import FOREIGN, OPENAI_TIER
 from otel_genapp.pipeline.dialects.kinds import FOREIGN_KINDS, operation_kind
@@ -101,7 +102,7 @@ def read(attributes: Mapping[str, Any]) -> Facts:
         text_in(get(semconv.LLM_STATUS)),
         text_in(get(semconv.ERROR_TYPE)),
         text_in(get(semconv.SESSION_ID)) or text_in(get(semconv.CONVERSATION_ID)),
-        text_in(get(semconv.USER_ID)),
+        user_id_of(text_in(get(semconv.USER_ID))),
         text_in(get(semconv.CORRELATION_ID)),
         _texts(get(semconv.ATTEMPTS)),
         text_in(get(semconv.SERVICE_TIER)) or text_in(get(OPENAI_TIER)),
@@ -144,7 +145,7 @@ def told(
         status,
         error_type,
         text_in(get(semconv.SESSION_ID)) or text_in(get(semconv.CONVERSATION_ID)),
-        text_in(get(semconv.USER_ID)),
+        user_id_of(text_in(get(semconv.USER_ID))),
         text_in(get(semconv.CORRELATION_ID)),
         tuple(outcome.attempts),
         outcome.service_tier,

@@ -129,15 +129,7 @@ TEXTS: tuple[Names, ...] = (
             "gcp.vertex.agent.session_id", "gen_ai.agent.session_id", "gen_ai.session.id",
         ),
     ),
-    (
-        semconv.USER_ID,
-        (
-            "langfuse.user.id", "enduser.id", "gen_ai.user", "gen_ai.request.user", "llm.user",
-            "traceloop.association.properties.user_id",
-            "ai.telemetry.metadata.userId", "ai.settings.context.userId",
-            "gen_ai.user.id", "litellm.end_user.id",
-        ),
-    ),
+    (semconv.USER_ID, semconv.USER_ID_ALIASES),
     (
         semconv.SERVICE_TIER,
         (
@@ -202,5 +194,7 @@ CURRENT_NAMES: dict[str, tuple[str, ...]] = {
 }
 """Other name -> the current names it may stand for."""
 
+SESSION_KEYS = (semconv.SESSION_ID, *dict(TEXTS)[semconv.SESSION_ID])
+"""All the attributes that may name a span's session."""
 FOREIGN = CURRENT_NAMES.keys() | set(TOOL_CALLS)
 """All other names: a span without any of them needs no translation."""

@@ -156,7 +156,8 @@ class TraceKeeping(SpanProcessor):
             self._closed = True
         self._wake.put(True)
         self._count_created()
-        self._account.close(self.waiting)
+        with self._account.lock:  # the writer may be settling some of them
+            self._account.close(self.waiting)
 
     def reset(self) -> None:
         """What the parent of a fork has queued is the parent's to write."""
@@ -209,7 +210,9 @@ class TraceKeeping(SpanProcessor):
         self._count_created()
         if self._tries and not at_once and time.monotonic() < self._retry_at_s:
             return
-        while not self._closed and (self._batch or self._queue):
+        # What comes meanwhile calls again: to run after each span would write them one by one.
+        last = self._account.settled + len(self._batch) + len(self._queue)
+        while not self._closed and (self._batch or (self._queue and self._account.settled < last)):
             self._batch = self._batch or self._next_batch()
             if self._batch and not self._write_batch():
                 return

@@ -32,6 +32,7 @@ _FIRST: Final = (
 )  # fmt: skip
 """What stays where there is no room for all."""
 _LARGEST_INT: Final = 2**63
+_NUMBER_CHARS: Final = 8
 _DAY_NS: Final = 86_400 * 10**9
 _GONE: Final = object()
 
@@ -96,18 +97,31 @@ def _raised(events: list[tuple[KeptEvent, int]]) -> str | None:
 def _plain(attributes: Mapping[str, Any], *, with_content: bool) -> tuple[dict[str, Any], int]:
     """(attributes of plain values, with room for all; how many are missing or shortened)."""
     found: list[tuple[str, Any, int]] = []
-    cut = 0
+    plain: Any
+    cut = used = 0
     for key, value in attributes.items():
-        is_number = isinstance(value, bool | int | float)
-        if not with_content and not is_number and is_content(key):
+        if value.__class__ is int and -_LARGEST_INT <= value < _LARGEST_INT:  # numbers and texts, as most are
+            plain, size = value, _NUMBER_CHARS
+        elif not with_content and not isinstance(value, bool | int | float) and is_content(key):
             continue  # by choice, not for want of room
-        plain, lost = _value(value, STACK_CHARS if key == _STACK else TEXT_CHARS, from_end=key == _STACK)
-        cut += lost
-        if plain is not _GONE:
+        elif value.__class__ is str and len(value) <= TEXT_CHARS:
+            plain, size = value, len(value)
+        else:
+            plain, lost = _value(value, STACK_CHARS if key == _STACK else TEXT_CHARS, from_end=key == _STACK)
+            cut += lost
+            if plain is _GONE:
+                continue
+            size = _size(plain)
+        name = key
+        if len(key) > NAME_CHARS:
             name = _cut(key, NAME_CHARS)
-            found.append((name, plain, len(name) + _size(plain)))
-    if len(found) > ATTRIBUTES or sum(size for _, _, size in found) > ATTRIBUTES_CHARS:
-        found.sort(key=lambda item: not item[0].startswith(_FIRST))
+            cut += 1
+        size += len(name)
+        used += size
+        found.append((name, plain, size))
+    if len(found) <= ATTRIBUTES and used <= ATTRIBUTES_CHARS:
+        return {name: plain for name, plain, _ in found}, cut
+    found.sort(key=lambda item: not item[0].startswith(_FIRST))
     room = ATTRIBUTES_CHARS
     result: dict[str, Any] = {}
     for key, value, size in found:
@@ -131,6 +145,8 @@ def _value(value: Any, limit: int, *, from_end: bool = False) -> tuple[Any, int]
     if isinstance(value, float):
         return (value if math.isfinite(value) else str(value)), 0
     if isinstance(value, list | tuple):
+        if len(value) <= ITEMS and all(item.__class__ is str and len(item) <= NAME_CHARS for item in value):
+            return list(value), 0
         items = [_value(item, NAME_CHARS) for item in value[:ITEMS] if not isinstance(item, list | tuple)]
         lost = len(items) < len(value) or any(lost for _, lost in items)
         return [item for item, _ in items if item is not _GONE], int(lost)
@@ -140,7 +156,7 @@ def _value(value: Any, limit: int, *, from_end: bool = False) -> tuple[Any, int]
 def _size(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
-    return sum(_size(item) + 2 for item in value) if isinstance(value, list) else 8
+    return sum([_size(item) + 2 for item in value]) if isinstance(value, list) else _NUMBER_CHARS
 
 
 def _cut(text: str, limit: int, *, from_end: bool = False) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from otel_genapp.metrics import workers
 from otel_genapp.metrics.instance import Instance
-from otel_genapp.records import Record
+from otel_genapp.records import UsageRecord
 from otel_genapp.state_directory import StateDirectory
 from tests.metric_workers import Start, Worker
 
@@ -28,7 +28,7 @@ def state(tmp_path: Path) -> StateDirectory:
 @pytest.fixture
 def start(state: StateDirectory) -> Iterator[Start]:
     """Starts a worker of the server that all share; all end with the test."""
-    journals: dict[str, list[Record]] = {}
+    journals: dict[str, list[UsageRecord]] = {}
     started: list[Worker] = []
 
     def begin(name: str = "", **options: Instance) -> Worker:

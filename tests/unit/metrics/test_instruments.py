@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.context import Context
 
 from otel_genapp import semconv
-from otel_genapp.metrics.llm import fold
+from otel_genapp.metrics.folding import fold
 from otel_genapp.records import Usage
 from otel_genapp.semconv import OVERFLOW
 from tests.builders import Metering, amendment, call, own_labels, samples_of

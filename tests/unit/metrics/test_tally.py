@@ -7,20 +7,20 @@ import random
 
 from otel_genapp import semconv
 from otel_genapp.metrics.exact import compacted
-from otel_genapp.metrics.llm import fold
+from otel_genapp.metrics.folding import fold
 from otel_genapp.metrics.snapshot import Table
 from otel_genapp.metrics.taken import labels_of, value_of
 from otel_genapp.metrics.tally import Tally
-from otel_genapp.records import Record, Usage
+from otel_genapp.records import Usage, UsageRecord
 from tests.builders import Metering, amendment, call
 
 STATUSES = (semconv.SUCCESS, semconv.FAIL, semconv.CANCELLED)
 
 
-def some_records() -> list[Record]:
+def some_records() -> list[UsageRecord]:
     """Calls and amendments in which everything is said, and nothing."""
     chance = random.Random(7)  # noqa: S311 - repeatable on purpose
-    records: list[Record] = []
+    records: list[UsageRecord] = []
     for number in range(200):
         records.append(
             call(

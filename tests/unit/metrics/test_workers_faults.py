@@ -12,7 +12,7 @@ import pytest
 from otel_genapp.metrics import workers
 from otel_genapp.metrics.tally import Tally
 from otel_genapp.metrics.worker_files import fcntl
-from otel_genapp.records import Record
+from otel_genapp.records import UsageRecord
 from otel_genapp.state_directory import StateDirectory
 from tests.metric_workers import Start, Worker, files
 
@@ -54,7 +54,7 @@ def test_a_merge_that_crashes_doubles_and_loses_nothing(tmp_path: Path) -> None:
         state = StateDirectory(tmp_path / f"shop-{step}")
         crashing = Crashing(state.path)
         crashing.left = 1000
-        journals: dict[str, list[Record]] = {}
+        journals: dict[str, list[UsageRecord]] = {}
         one = Worker(crashing, "1", journals)
         two, three, four = (Worker(state, name, journals) for name in "234")
         for worker in (two, three):

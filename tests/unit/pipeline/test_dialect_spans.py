@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_genapp.bootstrap import providers
 from otel_genapp.pipeline.dialects import classify, is_dialect_scope, read
-from otel_genapp.records import LLMCall, Record, Usage
+from otel_genapp.records import LLMCall, Usage, UsageRecord
 from tests.builders import Tracing, timeless
 from tests.dialect_spans.span import DialectSpan
 from tests.dialect_spans.table import DIALECT_SPANS
@@ -36,7 +36,7 @@ def test_late_kinds_have_a_known_scope(span: DialectSpan) -> None:
 
 def records_of(
     span: DialectSpan, *, limit: int, early: dict[str, Any], crowd: dict[str, Any], late: dict[str, Any]
-) -> list[Record]:
+) -> list[UsageRecord]:
     """The records of one span that no exporter sees: its start, `early`, `crowd` and then `late`."""
     tracing = Tracing(ALWAYS_OFF, limits=SpanLimits(max_span_attributes=limit))
     made = tracing.tracer(span.scope).start_span("call", attributes=dict(span.start))
@@ -66,7 +66,7 @@ def test_a_crowd_of_attributes_drops_nothing_on_our_provider(span: DialectSpan) 
     assert_counted(span, found)
 
 
-def assert_counted(span: DialectSpan, found: list[Record]) -> None:
+def assert_counted(span: DialectSpan, found: list[UsageRecord]) -> None:
     """One record of a call, or of an agent with tokens, with the session and tokens of its facts."""
     said = span.facts
     expected = span.span_class == "llm" or (span.span_class == "agent" and said.usage != Usage())

@@ -16,7 +16,7 @@ from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice, Provider
 from otel_genapp import llm_call
 from otel_genapp.pipeline.price_library import PROVIDERS, PriceLibrary
 from otel_genapp.pipeline.pricing import Prices
-from otel_genapp.records import Record, Usage
+from otel_genapp.records import Usage, UsageRecord
 from otel_genapp.testing import capture_telemetry
 from tests.builders import call
 
@@ -119,7 +119,7 @@ def test_an_own_error_costs_the_price_only(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_fork_while_the_library_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that begins inside the import does not try it again, where it could wait for ever."""
     asked = call(model="gpt-4o")
-    inside: list[Record] = []
+    inside: list[UsageRecord] = []
 
     def slow() -> None:
         inside.append(prices.priced(asked))

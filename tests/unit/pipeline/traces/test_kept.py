@@ -109,6 +109,13 @@ def test_a_span_is_bounded() -> None:
     assert found.cut > 120 - 16 + 5
 
 
+def test_long_keys_that_become_one_are_counted() -> None:
+    """Whoever sees one of them is told that something is missing."""
+    long = "k" * limits.NAME_CHARS
+    found = kept(made(lambda span: span.set_attributes({f"{long}1": 1, f"{long}2": 2, "short": 3})))
+    assert (len(found.attributes), found.attributes["short"], found.cut) == (2, 3, 2)
+
+
 def test_the_end_of_a_stack_stays() -> None:
     """It says where it happened."""
 
