@@ -7,9 +7,9 @@ much code takes `choices[0]` of every chunk.
 
 from __future__ import annotations
 
-import json
 import re
 
+from otel_genapp import foreign_json
 from otel_genapp.quiet import quiet
 
 EVENT_LIMIT_BYTES = 256 * 1024
@@ -139,7 +139,7 @@ def _is_usage(event: bytes) -> bool:
         return False
     data = [line[5:].removeprefix(b" ") for line in _LINE_END.split(event) if line.startswith(b"data:")]
     try:
-        said = json.loads(b"\n".join(data))
+        said = foreign_json.loads(b"\n".join(data))
     except ValueError:
         return False
     if not isinstance(said, dict) or said.get("choices") != [] or "error" in said:

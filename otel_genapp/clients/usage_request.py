@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from otel_genapp import foreign_json
 from otel_genapp.clients.streams import Streams, streams_of
 from otel_genapp.clients.usage_event import UsageEventFilter
 from otel_genapp.network import HostRule
@@ -177,7 +178,7 @@ def asking_body(body: bytes) -> bytes | None:
     if _STREAM.search(body) is None:
         return None
     try:
-        said = json.loads(body)
+        said = foreign_json.loads(body)
         if not isinstance(said, dict) or said.get("stream") is not True:
             return None
         if "stream_options" not in said:

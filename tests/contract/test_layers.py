@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from tests.contract.source import PACKAGE, Module, package_modules, part_of
 
 GROUND = (
-    "config", "context", "errors", "frames", "hub", "network", "place", "quiet", "records", "sdk_attributes", "secrets",
+    "config", "context", "errors", "foreign_json", "frames", "hub", "network", "place", "quiet", "records", "sdk_attributes", "secrets",
     "semconv", "state_directory", "version",
 )  # fmt: skip
 LAYERS = (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from otel_genapp import semconv
+from otel_genapp import foreign_json, semconv
 from otel_genapp.capture.llm_wire.routes import COHERE_OR_OPENAI, Route
 from otel_genapp.context import clean_id
 
@@ -113,8 +112,8 @@ def _parsed(body: bytes | None) -> dict[str, Any] | None:
     if body is None or body.lstrip()[:1] != b"{" or len(body) > BODY_LIMIT_BYTES:
         return None
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
+        parsed = foreign_json.loads(body)
+    except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
 

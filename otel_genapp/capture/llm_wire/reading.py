@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from otel_genapp import foreign_json
 from otel_genapp.capture.llm_span import LLMOutcome
 from otel_genapp.capture.llm_wire.asked import Asked
 from otel_genapp.context import clean_id
@@ -141,8 +142,8 @@ def parse(data: bytes) -> Any:
         if 64 * holders + 36 * data.count(b",") + len(data) > _PARSED_LIMIT_BYTES:
             return None
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return foreign_json.loads(data)
+    except ValueError:
         return None
 
 
@@ -171,7 +172,7 @@ def _value_at(text: bytes, place: int, *, name: bytes) -> Any:
     if after[:1] != b":":
         return None
     value = after[1:].lstrip()
-    if value[:1] == b"[":
+    if value[:1] == b"[" or foreign_json.is_deep(value):
         return None
     try:
         # Cut at the limit, so an object longer than that is none.

@@ -6,11 +6,11 @@ JSON text, sometimes quoted twice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from otel_genapp import foreign_json
 from otel_genapp.context import clean_id
 from otel_genapp.records import whole_tokens
 
@@ -88,7 +88,7 @@ def json_in(value: object) -> Any:
         if len(value) > _JSON_LIMIT_CHARS:
             return None
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = foreign_json.loads(value)
+        except ValueError:
             return None
     return value

@@ -8,7 +8,6 @@ a server that broke say nothing about the spans, which wait for somebody to repa
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Final
+
+from otel_genapp import foreign_json
 
 RETRY_AFTER_LIMIT_S: Final = 60.0
 
@@ -113,9 +114,9 @@ def _rejected_in(content_type: str, body: bytes) -> int:
         return 0
     if "json" in content_type:
         try:
-            told = json.loads(body)["partialSuccess"]["rejectedSpans"]
+            told = foreign_json.loads(body)["partialSuccess"]["rejectedSpans"]
             return max(int(told), 0)
-        except (LookupError, RecursionError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError):
             return 0
     if content_type and "protobuf" not in content_type:
         return 0

@@ -34,6 +34,7 @@ STAYING = (
     b"data: " + said(usage=USAGE),
     b"data: " + said(choices=[], usage=7),
     b'data: {"choices": [], "usage": {',
+    b'data: {"choices": [], "usage": ' + b"[" * 3000 + b"]" * 3000 + b"}",
     b'data: ["choices", [], "usage"]',
     b"data: [DONE]",
     b": keep-alive",
