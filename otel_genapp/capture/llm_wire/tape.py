@@ -9,6 +9,7 @@ answer holds more than a few hundred kB.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Literal
 
 from otel_genapp.capture.llm_wire import eventstream
@@ -77,7 +78,7 @@ class Tape:
         Where that piece starts a line this is the line's end before it.
         """
         found = b""
-        for piece in reversed(self.pieces[:-1]):
+        for piece in islice(reversed(self.pieces), 1, None):
             found = piece[-count:] + found
             if len(found) >= count or b"\n" in found:
                 break
