@@ -237,8 +237,9 @@ def flush_while_it_flickers(seed: int) -> dict[str, Any]:
         }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    "seed", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.soak)]
+)
 def test_no_answer_is_a_lie(seed: int) -> None:
     """Whatever fails when, while other threads work on: a yes means that the ledger has it."""
     assert in_fresh_process(flush_while_it_flickers, seed) == {

@@ -245,10 +245,11 @@ def restart_often(folder: Path, times: int) -> None:
     del master
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("times", [1000])
-def test_a_thousand_restarts_leave_few_files(tmp_path: Path, times: int) -> None:
-    """After a thousand killed workers there are some files, and they hold a thousand requests."""
+@pytest.mark.parametrize(
+    "times", [pytest.param(150, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.soak)]
+)
+def test_many_restarts_leave_few_files(tmp_path: Path, times: int) -> None:
+    """After so many killed workers there are some files, and they hold a request of each."""
     folder = tmp_path / "shop-dev"
     in_child(lambda: restart_often(folder, times))
     assert len(list(folder.iterdir())) < 20
