@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
@@ -15,6 +16,7 @@ from typing import Any
 from tests.bench.arm import Arm, expect
 
 SESSIONS = 50
+STORED_AT_ONCE = 500
 
 
 def keep(folder: Path) -> Arm:
@@ -84,6 +86,31 @@ def aggregate(_folder: Path) -> Arm:
     return Arm(run=run, check=check)
 
 
+def store(folder: Path) -> Arm:
+    """What the pipeline's thread does later: the records of many calls into SQLite, on disk, with all sums."""
+    from otel_genapp.ledger.sql import SQLStore
+
+    kept = SQLStore.open(f"sqlite:///{Path(mkdtemp(dir=folder)) / 'ledger.db'}")
+    record, number = _record(), 0
+
+    def run(count: int) -> float:
+        nonlocal number
+        records = [
+            replace(record, call_id=f"0123456789ab-{one:x}", session_id=f"chat-{one % SESSIONS}")
+            for one in range(number, number + count)
+        ]
+        number += count
+        began_s = time.perf_counter()
+        for first in range(0, count, STORED_AT_ONCE):
+            kept.apply(records[first : first + STORED_AT_ONCE], through={"bench": number})
+        return (time.perf_counter() - began_s) / count * 1e6
+
+    def check(total: int) -> None:
+        expect("calls in the store", kept.totals().overall.calls, total)
+
+    return Arm(run=run, check=check, end=kept.close)
+
+
 def event_bus(_folder: Path) -> Arm:
     """Two Pydantic events a call, on an asyncio bus that awaits a subscriber with a list and sums for each session."""
     from pydantic import BaseModel, Field
@@ -148,7 +175,9 @@ def event_bus(_folder: Path) -> Arm:
     return Arm(run=run, check=check)
 
 
-ARMS: dict[str, Callable[[Path], Arm]] = {"keep": keep, "aggregate": aggregate, "event_bus": event_bus}
+ARMS: dict[str, Callable[[Path], Arm]] = {
+    "keep": keep, "aggregate": aggregate, "store": store, "event_bus": event_bus,
+}  # fmt: skip
 
 
 def _record() -> Any:
